@@ -1,0 +1,281 @@
+"""Every setting of Outrider, in one table, and the only reader of environment and TOML.
+
+A row of `SETTINGS` gives the default, the command-line flag, the `OUTRIDER_*` variable, the key
+in outrider.toml, the help text and the row in docs/settings.md. Precedence: flag, environment,
+file, default. An unknown key or a value that can't be read is a `ConfigError` that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from outrider.errors import ConfigError
+
+Value = str | int | bool
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting; its type is that of its default, and an int lies in `minimum .. maximum`."""
+
+    name: str
+    default: Value
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: int = 0
+    maximum: int = 2**53
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag, as in `--max-num-seqs`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable, as in `OUTRIDER_MAX_NUM_SEQS`."""
+        return ENV_PREFIX + self.name.upper()
+
+    @property
+    def accepted(self) -> str:
+        """What a value must be, in words that end an error message."""
+        if isinstance(self.default, bool):
+            return "true or false"
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if isinstance(self.default, int):
+            if self.maximum == 2**53:
+                return f"a whole number of at least {self.minimum}"
+            return f"a whole number from {self.minimum} to {self.maximum}"
+        return "a text that is not empty"
+
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_HOME = "~/.cache/outrider"
+ENV_PREFIX = "OUTRIDER_"
+CONFIG_FILE = "outrider.toml"
+
+ENGINE_SETTINGS = (
+    Setting("model", DEFAULT_MODEL, "Model name, hf: name, .gguf file or safetensors folder"),
+    Setting(
+        "weights",
+        "auto",
+        "Format of the packed weights; auto keeps the precision of the source",
+        choices=("auto", "f32", "bf16", "q8", "q4"),
+    ),
+    Setting(
+        "kv",
+        "auto",
+        "Format of the KV cache; auto is f32 with f32 weights and bf16 otherwise",
+        choices=("auto", "f32", "bf16"),
+    ),
+    Setting("kv_memory_mib", 0, "Memory for the KV cache in MiB; 0 chooses", maximum=1 << 30),
+    Setting("max_model_len", 0, "Longest sequence in tokens; 0 is the model's own"),
+    Setting("max_num_seqs", 32, "Sequences decoded together in one step", minimum=1, maximum=4096),
+    Setting(
+        "max_num_batched_tokens",
+        512,
+        "Tokens computed in one step; longer prompts are computed in pieces",
+        minimum=16,
+        maximum=65536,
+    ),
+    Setting("threads", 0, "Compute threads; 0 is one per available core", maximum=1024),
+    Setting(
+        "isa",
+        "auto",
+        "Instruction set of the kernels; auto is the best this machine has",
+        choices=("auto", "avx512", "avx2", "scalar"),
+    ),
+    Setting("prefix_cache", True, "Reuse computed blocks of equal prompt beginnings"),
+)
+
+SERVER_SETTINGS = (
+    Setting("host", "127.0.0.1", "Address to listen on"),
+    Setting("port", 8000, "Port to listen on; 0 chooses a free one", maximum=65535),
+    Setting("max_queue", 256, "Requests accepted beyond those running; more get a 503"),
+    Setting("max_request_bytes", 16 << 20, "Largest request body in bytes", minimum=1024),
+    Setting(
+        "body_timeout_s",
+        30,
+        "Seconds that a client may take to send its body",
+        minimum=1,
+        maximum=86_400,
+    ),
+    Setting(
+        "drain_timeout_s",
+        30,
+        "Seconds that running requests get after SIGTERM",
+        maximum=86_400,
+    ),
+    Setting(
+        "log_level",
+        "info",
+        "Least important log lines shown",
+        choices=("debug", "info", "warning", "error"),
+    ),
+)
+
+STORE_SETTINGS = (Setting("home", DEFAULT_HOME, "Folder of pulled models and packed weights"),)
+
+SETTINGS = ENGINE_SETTINGS + SERVER_SETTINGS + STORE_SETTINGS
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one engine process; field meanings are in `ENGINE_SETTINGS`."""
+
+    model: str = DEFAULT_MODEL
+    weights: str = "auto"
+    kv: str = "auto"
+    kv_memory_mib: int = 0
+    max_model_len: int = 0
+    max_num_seqs: int = 32
+    max_num_batched_tokens: int = 512
+    threads: int = 0
+    isa: str = "auto"
+    prefix_cache: bool = True
+    home: str = DEFAULT_HOME
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the HTTP process; field meanings are in `SERVER_SETTINGS`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_queue: int = 256
+    max_request_bytes: int = 16 << 20
+    body_timeout_s: int = 30
+    drain_timeout_s: int = 30
+    log_level: str = "info"
+
+
+class Configuration(NamedTuple):
+    """The effective settings; `home` is absolute and the same as `engine.home`."""
+
+    engine: EngineConfig
+    server: ServerConfig
+    home: Path
+
+
+def load(
+    flags: Mapping[str, Value | None] | None = None,
+    env: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Configuration:
+    """Merge flags, environment, file and defaults; a flag that is None was not given.
+
+    `file` must exist; without one, outrider.toml in the working folder is read if it is there.
+    """
+    values: dict[str, Value] = {row.name: row.default for row in SETTINGS}
+    values |= _from_file(file)
+    values |= _from_env(os.environ if env is None else env)
+    values |= _from_flags(flags or {})
+    home = Path(str(values["home"])).expanduser().absolute()
+    values["home"] = str(home)
+    engine = {name: values[name] for name in EngineConfig.__struct_fields__}
+    server = {name: values[name] for name in ServerConfig.__struct_fields__}
+    return Configuration(
+        msgspec.convert(engine, EngineConfig), msgspec.convert(server, ServerConfig), home
+    )
+
+
+def changed(configuration: Configuration) -> dict[str, Value]:
+    """Give the settings that differ from their defaults, in the order of the table."""
+    values = {
+        **msgspec.structs.asdict(configuration.engine),
+        **msgspec.structs.asdict(configuration.server),
+    }
+    defaults = {row.name: row.default for row in SETTINGS}
+    defaults["home"] = str(Path(DEFAULT_HOME).expanduser().absolute())
+    return {name: values[name] for name in defaults if values[name] != defaults[name]}
+
+
+def _from_flags(flags: Mapping[str, Value | None]) -> dict[str, Value]:
+    rows = {row.name: row for row in SETTINGS}
+    values = {}
+    for name, value in flags.items():
+        if name not in rows:
+            raise ConfigError(f"unknown setting {name}{nearest(name, rows)}")
+        if value is not None:
+            values[name] = _read(rows[name], value, rows[name].flag)
+    return values
+
+
+def _from_env(env: Mapping[str, str]) -> dict[str, Value]:
+    rows = {row.variable: row for row in SETTINGS}
+    values = {}
+    for variable, text in env.items():
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        if variable not in rows:
+            raise ConfigError(f"unknown environment variable {variable}{nearest(variable, rows)}")
+        values[rows[variable].name] = _read(rows[variable], text, variable)
+    return values
+
+
+def _from_file(file: Path | None) -> dict[str, Value]:
+    path = file or Path(CONFIG_FILE)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if file is None:
+            return {}
+        raise ConfigError(f"{path}: no such file; --config names a TOML file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; it can't be read as settings") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    rows = {row.name: row for row in SETTINGS}
+    values = {}
+    for key, value in table.items():
+        if key not in rows:
+            raise ConfigError(f"{path}: unknown key {key}{nearest(key, rows)}")
+        # In TOML a number is a number: port = "8000" is as wrong as isa = 2.
+        if type(value) is not type(rows[key].default):
+            raise _refusal(rows[key], value, f"{path}: {key}")
+        values[key] = _read(rows[key], value, f"{path}: {key}")
+    return values
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True}
+_WORDS |= {"false": False, "no": False, "off": False, "0": False}
+
+
+def _read(row: Setting, value: object, source: str) -> Value:
+    """Turn a value, typed or text, into the type of the row; `source` names it in errors."""
+    result = _convert(row, value)
+    if result is None:
+        raise _refusal(row, value, source)
+    return result
+
+
+def _convert(row: Setting, value: object) -> Value | None:
+    if isinstance(row.default, bool):
+        return value if isinstance(value, bool) else _WORDS.get(str(value).strip().lower())
+    if isinstance(row.default, int):
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            return None
+        return number if row.minimum <= number <= row.maximum else None
+    if not isinstance(value, str | Path) or not str(value).strip():
+        return None
+    return str(value) if not row.choices or value in row.choices else None
+
+
+def _refusal(row: Setting, value: object, source: str) -> ConfigError:
+    return ConfigError(f"{source} is {value!r}; it must be {row.accepted}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Give "; did you mean …?" for the known name most like `name`, or nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else ""

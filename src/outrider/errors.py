@@ -1,0 +1,136 @@
+"""Every error that Outrider raises on purpose, as one tree.
+
+OutriderError
+├── RequestError                    4xx, the caller's; never retried
+│   ├── InvalidRequest              400  param="messages[2].content"
+│   │   ├── UnsupportedParameter    400  known to the wire, not offered here
+│   │   └── ContextLengthExceeded   400  num_prompt_tokens, max_model_len
+│   ├── ModelNotFound               404
+│   ├── PayloadTooLarge             413
+│   └── RequestTimeout              408  the client stopped sending its body
+├── EngineError
+│   ├── EngineOverloaded            503  retryable; queue full, restarting or draining
+│   └── EngineFailed                500  retryable; the engine process died or a step raised
+└── ConfigError                     exit code 2 at start-up, never at run time
+    ├── CheckpointError             a model file that can't be read or doesn't fit together
+    └── StoreError                  a model that can't be fetched, found or written
+
+A class fixes its HTTP `status`, its stable `code` (also a metric label) and whether it is
+`retryable` (another provider could succeed). Messages are one line: what happened, the value,
+what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OutriderError(Exception):
+    """Base of the tree; catch this to catch everything Outrider raises on purpose."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestError(OutriderError):
+    """The caller's request can't be served as it is; `param` is the path of the field."""
+
+    status = 400
+    code = "invalid_request"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, of the wrong type or out of range."""
+
+
+class UnsupportedParameter(InvalidRequest):
+    """The wire documents this field but Outrider doesn't offer it."""
+
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt alone, or with `max_tokens`, is longer than the model's context."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, num_prompt_tokens: int, max_model_len: int, param: str | None) -> None:
+        super().__init__(
+            f"prompt has {num_prompt_tokens:,} tokens but max_model_len is {max_model_len:,} and "
+            "at least one token must be left for the answer; shorten the prompt or start with a "
+            "larger --max-model-len",
+            param,
+        )
+        self.num_prompt_tokens = num_prompt_tokens
+        self.max_model_len = max_model_len
+
+
+class ModelNotFound(RequestError):
+    """No served model has this name."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class PayloadTooLarge(RequestError):
+    """The request body is longer than --max-request-bytes."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class RequestTimeout(RequestError):
+    """The request's body did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class EngineError(OutriderError):
+    """The engine could not do its part; the request itself was fine."""
+
+    retryable = True
+
+
+class EngineOverloaded(EngineError):
+    """The engine takes no more requests now: its queue is full, it restarts or it drains."""
+
+    status = 503
+    code = "engine_overloaded"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineFailed(EngineError):
+    """The engine process died, or a step raised, while this request was running."""
+
+    code = "engine_failed"
+
+
+class ConfigError(OutriderError):
+    """Something the operator has to change; the command line exits with code 2."""
+
+    code = "config_error"
+
+
+class CheckpointError(ConfigError):
+    """A model file is truncated, foreign, hostile or inconsistent."""
+
+    code = "checkpoint_error"
+
+
+class StoreError(ConfigError):
+    """A model can't be fetched, found, written or removed."""
+
+    code = "store_error"

@@ -1,0 +1,53 @@
+"""What this machine lets the process use: cores and memory, containers' limits included.
+
+Linux only in the details; elsewhere the answers are the plain ones of the operating system.
+It measures and never decides.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def num_cores() -> int:
+    """Give the cores that this process may use, at least 1."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        count = os.cpu_count() or 1
+    fields = _read(_CGROUP / "cpu.max").split()
+    if len(fields) == 2 and fields[0].isdigit() and fields[1].isdigit() and int(fields[1]) > 0:
+        count = min(count, max(1, int(fields[0]) // int(fields[1])))
+    return count
+
+
+def available_memory_bytes() -> int | None:
+    """Give the bytes that can be allocated without swapping; None if that is unknown."""
+    limits = []
+    available_kib = _field(_read(Path("/proc/meminfo")), "MemAvailable")
+    if available_kib:
+        limits.append(available_kib * 1024)
+    allowed, used = _read(_CGROUP / "memory.max").strip(), _read(_CGROUP / "memory.current").strip()
+    if allowed.isdigit() and used.isdigit():
+        # Cached files count as used but are given back when memory is asked for.
+        cached = _field(_read(_CGROUP / "memory.stat"), "inactive_file")
+        limits.append(max(0, int(allowed) - max(0, int(used) - cached)))
+    return min(limits, default=None)
+
+
+def _field(text: str, name: str) -> int:
+    for line in text.splitlines():
+        words = line.replace(":", " ").split()
+        if len(words) >= 2 and words[0] == name and words[1].isdigit():
+            return int(words[1])
+    return 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,197 @@
+"""The domain types that flow between wires, gateway and engine.
+
+A wire decodes its bytes into one `GenerationRequest`; a provider answers with a stream of events
+that follows the grammar `Started (TextDelta | Finished)* Completed`. Nothing here knows JSON.
+Sampling parameters are declared here once; no layer between wire and sampler names them again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from outrider.errors import InvalidRequest
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length"]
+
+# Limits of counts that a request may ask for; each is checked before anything is allocated.
+MAX_CHOICES = 128
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARS = 1024
+MAX_LOGIT_BIASES = 1024
+MAX_TOP_LOGPROBS = 20
+MAX_PROMPTS = 256
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How tokens are chosen and when a sequence ends.
+
+    Order of application: logit_bias → penalties → temperature → top_k → top_p → min_p → top_a.
+    Neutral values leave the model's distribution as it is. `temperature` 0 is greedy.
+    Raises `InvalidRequest` naming the field for a value out of range.
+    """
+
+    temperature: float = 1.0  # 0 .. 5
+    top_p: float = 1.0  # > 0; 1 or more is neutral
+    top_k: int = 0  # 0 is neutral
+    min_p: float = 0.0  # share of the best token's probability, 0 .. 1
+    top_a: float = 0.0  # p ≥ top_a · max(p)², 0 .. 1
+    repetition_penalty: float = 1.0  # > 0; over prompt and output (CTRL, arXiv:1909.05858)
+    frequency_penalty: float = 0.0  # -2 .. 2, per occurrence in the output
+    presence_penalty: float = 0.0  # -2 .. 2, once per token in the output
+    logit_bias: dict[int, float] = {}
+    seed: int | None = None  # same seed and prompt: same tokens, alone or in a batch
+    stop: tuple[str, ...] = ()  # not part of the text that is returned
+    max_tokens: int | None = None  # None: up to the end of the context
+    ignore_eos: bool = False
+    logprobs: int | None = None  # alternatives per token; 0: the chosen token only; None: off
+    n: int = 1  # choices per prompt
+
+    def __post_init__(self) -> None:
+        _check_range("temperature", self.temperature, 0.0, 5.0)
+        _check_range("top_p", self.top_p, 0.0, math.inf, open_low=True)
+        _check_range("top_k", self.top_k, 0, 2**31 - 1)
+        _check_range("min_p", self.min_p, 0.0, 1.0)
+        _check_range("top_a", self.top_a, 0.0, 1.0)
+        _check_range("repetition_penalty", self.repetition_penalty, 0.0, 1e6, open_low=True)
+        _check_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        _check_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _check_range("n", self.n, 1, MAX_CHOICES)
+        if self.max_tokens is not None:
+            _check_range("max_tokens", self.max_tokens, 1, 2**31 - 1)
+        if self.seed is not None:
+            _check_range("seed", self.seed, -(2**63), 2**64 - 1)
+        if self.logprobs is not None:
+            _check_range("logprobs", self.logprobs, 0, MAX_TOP_LOGPROBS)
+        self._check_lists()
+
+    def _check_lists(self) -> None:
+        if len(self.stop) > MAX_STOP_STRINGS:
+            raise InvalidRequest(
+                f"stop has {len(self.stop)} strings; at most {MAX_STOP_STRINGS} are allowed", "stop"
+            )
+        for index, text in enumerate(self.stop):
+            if not 1 <= len(text) <= MAX_STOP_CHARS:
+                raise InvalidRequest(
+                    f"stop[{index}] has {len(text)} characters; send 1 to {MAX_STOP_CHARS}",
+                    f"stop[{index}]",
+                )
+        if len(self.logit_bias) > MAX_LOGIT_BIASES:
+            raise InvalidRequest(
+                f"logit_bias has {len(self.logit_bias)} entries; at most {MAX_LOGIT_BIASES} are "
+                "allowed",
+                "logit_bias",
+            )
+        for token_id, bias in self.logit_bias.items():
+            _check_range(f"logit_bias.{token_id}", bias, -100.0, 100.0)
+
+
+def _check_range(
+    name: str, value: float, low: float, high: float, *, open_low: bool = False
+) -> None:
+    too_low = value <= low if open_low else value < low
+    if too_low or value > high or math.isnan(value):
+        above = "greater than" if open_low else "at least"
+        upper = "" if math.isinf(high) else f" and at most {high:g}"
+        raise InvalidRequest(f"{name} is {value}; it must be {above} {low:g}{upper}", name)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a conversation; `content` is plain text and never holds control tokens."""
+
+    role: Role
+    content: str
+
+
+Prompt = str | tuple[int, ...]
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller wants: either a conversation (`messages`) or raw `prompts`.
+
+    Choice `i` of prompt `p` has index `p * sampling.n + i` in the events.
+    """
+
+    request_id: str
+    model: str
+    messages: tuple[Message, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
+    sampling: SamplingParams = SamplingParams()
+    # Names of the sampling fields that the caller sent; the model's own defaults replace the rest
+    # (order: request, generation_config.json, the wire's documented default).
+    given: frozenset[str] = frozenset()
+    stream: bool = False
+    cache_salt: str = ""  # prefix-cache blocks are shared only between equal salts
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == bool(self.prompts):
+            raise InvalidRequest("send either messages or a prompt, not both and not neither")
+        if len(self.prompts) > MAX_PROMPTS:
+            raise InvalidRequest(
+                f"prompt has {len(self.prompts)} entries; at most {MAX_PROMPTS} are allowed",
+                "prompt",
+            )
+        if len(self.prompts) * self.sampling.n > MAX_CHOICES * 2:
+            raise InvalidRequest(
+                f"{len(self.prompts)} prompts with n = {self.sampling.n} are more than "
+                f"{MAX_CHOICES * 2} choices; send several requests",
+                "n",
+            )
+
+
+class TokenAlternative(msgspec.Struct, frozen=True, array_like=True):
+    """One token the model could have chosen, with its natural-log probability."""
+
+    token_id: int
+    token: bytes  # the token's bytes; may be a part of a UTF-8 character
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """The chosen token and its best alternatives, most probable first."""
+
+    token_id: int
+    token: bytes
+    logprob: float
+    top: tuple[TokenAlternative, ...] = ()
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one request, summed over its prompts and choices; a prompt is counted once."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The provider took the request; `model` is the name of the model that answers."""
+
+    model: str
+
+
+class TextDelta(msgspec.Struct, frozen=True):
+    """Text that was added to choice `index`; with logprobs of the tokens it came from."""
+
+    index: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """Choice `index` is complete."""
+
+    index: int
+    finish_reason: FinishReason
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """Every choice is complete; nothing follows."""
+
+    usage: Usage
+
+
+Event = Started | TextDelta | Finished | Completed
