@@ -1,0 +1,50 @@
+"""The compute kernels and the layout of the weights they read.
+
+`layout` and `reference` are NumPy only; the compiled module is loaded on first use of one of its
+names, so that packing and tests of the layout work without it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from outrider.errors import ConfigError
+
+if TYPE_CHECKING:
+    from outrider.kernels._kernels import (
+        Context,
+        Weight,
+        attend,
+        embed,
+        linear,
+        rmsnorm,
+        rope,
+        store_kv,
+        supported_isas,
+        swiglu,
+    )
+
+__all__ = [
+    "Context",
+    "Weight",
+    "attend",
+    "embed",
+    "linear",
+    "rmsnorm",
+    "rope",
+    "store_kv",
+    "supported_isas",
+    "swiglu",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module("outrider.kernels._kernels"), name)
+    except ImportError as error:
+        raise ConfigError(
+            f"the compiled kernels can't be loaded ({error}); run `make setup` to build them"
+        ) from error

@@ -1,0 +1,35 @@
+// The kernels of one instruction set: this file is compiled once per target, with its flags.
+#include "attention.h"
+#include "elementwise.h"
+#include "matmul.h"
+
+namespace outrider {
+namespace {
+
+template <bool kBf16Hardware>
+constexpr Kernels make_table(const char* name) {
+  return {name,         quantise_row, round_row_to_bf16, matmul<kBf16Hardware>, weight_row, rmsnorm_row,
+          rope_row,     swiglu_row,   store_kv_row,      attend_piece,          merge_partial};
+}
+
+}  // namespace
+
+#if defined(__AVX512F__)
+const Kernels* avx512_kernels(bool has_bf16) {
+  static constexpr Kernels with_bf16 = make_table<true>("avx512");
+  static constexpr Kernels without_bf16 = make_table<false>("avx512");
+  return has_bf16 ? &with_bf16 : &without_bf16;
+}
+#elif defined(__AVX2__)
+const Kernels* avx2_kernels() {
+  static constexpr Kernels table = make_table<false>("avx2");
+  return &table;
+}
+#else
+const Kernels* scalar_kernels() {
+  static constexpr Kernels table = make_table<false>("scalar");
+  return &table;
+}
+#endif
+
+}  // namespace outrider

@@ -1,0 +1,58 @@
+// A pool of worker threads that runs one loop at a time; the caller works too.
+//
+// Workers spin for a moment after a loop, since the next one of the same step follows within
+// microseconds, then sleep. Tasks are handed out one by one from a shared counter, so a slow core
+// takes fewer of them.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace outrider {
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int num_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int num_threads() const { return int(workers_.size()) + 1; }
+
+  // Call body(task, thread) for every task in [0, num_tasks); returns when all are done.
+  template <typename Body>
+  void run(int64_t num_tasks, const Body& body) {
+    if (num_tasks <= 1 || workers_.empty()) {
+      for (int64_t task = 0; task < num_tasks; ++task) body(task, 0);
+      return;
+    }
+    launch(num_tasks, [](const void* context, int64_t task, int thread) {
+      (*static_cast<const Body*>(context))(task, thread);
+    }, &body);
+  }
+
+ private:
+  using Call = void (*)(const void* context, int64_t task, int thread);
+
+  void launch(int64_t num_tasks, Call call, const void* context);
+  void work(int thread);
+  void take_tasks(int thread);
+
+  Call call_ = nullptr;
+  const void* context_ = nullptr;
+  int64_t num_tasks_ = 0;
+  std::atomic<int64_t> next_task_{0};
+  std::atomic<int> num_busy_{0};
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<int> num_sleeping_{0};
+  std::atomic<bool> stopping_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace outrider

@@ -1,0 +1,131 @@
+"""Matmul and embedding rows against their NumPy twins, on every instruction set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from outrider import kernels
+from outrider.kernels import formats, layout, reference
+from outrider.kernels.formats import Format
+
+ISAS = kernels.supported_isas()
+SHAPES = [(1, 1), (7, 33), (16, 32), (31, 64), (33, 96), (48, 576), (100, 7)]
+
+
+def random_weight(fmt: Format, rows: int, cols: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(rows * 1000 + cols)
+    values = rng.standard_normal((rows, cols)).astype(np.float32)
+    if fmt is Format.F32:
+        return layout.pack_f32(values)
+    if fmt is Format.BF16:
+        return layout.pack_bf16(layout.f32_to_bf16(values))
+    wide = np.zeros((rows, formats.padded(cols, formats.GROUP)), np.float32)
+    wide[:, :cols] = values
+    return layout.pack_quants(layout.quantise(wide, fmt))
+
+
+def run_linear(
+    context: kernels.Context, x: NDArray[np.float32], weight: kernels.Weight
+) -> NDArray[np.float32]:
+    out = np.full((len(x), weight.rows), np.nan, np.float32)
+    kernels.linear(context, x, [weight], [out])
+    return out
+
+
+@pytest.mark.parametrize("fmt", list(Format), ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_matmul_equals_its_twin_with_odd_tails(fmt: Format, isa: str, num_threads: int) -> None:
+    context = kernels.Context(num_threads, isa)
+    rng = np.random.default_rng(1)
+    for rows, cols in SHAPES:
+        data = random_weight(fmt, rows, cols)
+        weight = kernels.Weight(int(fmt), rows, cols, data)
+        for num_rows in (1, 2, 5, 16, 37):
+            x = (rng.standard_normal((num_rows, cols)) * 3).astype(np.float32)
+            expected = reference.linear(x, data, fmt, rows)
+            # f32 sums of up to 576 products: a few units in the last place of the largest term.
+            np.testing.assert_allclose(
+                run_linear(context, x, weight), expected, rtol=2e-5, atol=2e-4
+            )
+
+
+@pytest.mark.parametrize("fmt", list(Format), ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_row_alone_is_identical_to_the_row_in_a_batch(fmt: Format, isa: str) -> None:
+    context = kernels.Context(2, isa)
+    weight = kernels.Weight(int(fmt), 70, 96, random_weight(fmt, 70, 96))
+    x = np.random.default_rng(2).standard_normal((41, 96)).astype(np.float32)
+    together = run_linear(context, x, weight)
+    for row in range(len(x)):
+        alone = run_linear(context, x[row : row + 1], weight)
+        np.testing.assert_array_equal(alone[0], together[row])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_several_weights_share_one_call_and_may_accumulate(isa: str) -> None:
+    context = kernels.Context(2, isa)
+    x = np.random.default_rng(3).standard_normal((5, 64)).astype(np.float32)
+    formats = [Format.Q4_OFFSET, Format.BF16, Format.F32, Format.Q8]
+    datas = [random_weight(fmt, 20 + 16 * i, 64) for i, fmt in enumerate(formats)]
+    weights = [
+        kernels.Weight(int(fmt), 20 + 16 * i, 64, data)
+        for i, (fmt, data) in enumerate(zip(formats, datas, strict=True))
+    ]
+    outs = [np.ones((5, weight.rows), np.float32) for weight in weights]
+    kernels.linear(context, x, weights, outs, accumulate=True)
+    for fmt, data, out in zip(formats, datas, outs, strict=True):
+        expected = reference.linear(x, data, fmt, out.shape[1]) + 1
+        np.testing.assert_allclose(out, expected, rtol=2e-5, atol=2e-4)
+
+
+def test_zero_and_extreme_activations_stay_finite() -> None:
+    for isa in ISAS:
+        context = kernels.Context(1, isa)
+        for fmt in Format:
+            weight = kernels.Weight(int(fmt), 16, 32, random_weight(fmt, 16, 32))
+            x = np.zeros((3, 32), np.float32)
+            x[1] = 1e-30
+            x[2, ::2] = 1e30
+            assert np.isfinite(run_linear(context, x, weight)).all(), (isa, fmt)
+
+
+@pytest.mark.parametrize("fmt", list(Format), ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_embedding_rows_equal_the_unpacked_weight(fmt: Format, isa: str) -> None:
+    context = kernels.Context(2, isa)
+    data = random_weight(fmt, 37, 70)
+    weight = kernels.Weight(int(fmt), 37, 70, data)
+    token_ids = np.array([0, 36, 5, 17, 17], np.int32)
+    out = np.empty((5, 70), np.float32)
+    kernels.embed(context, weight, token_ids, out)
+    np.testing.assert_array_equal(out, reference.embed(data, fmt, (37, 70), token_ids))
+
+
+def test_quantised_packing_round_trips_exactly() -> None:
+    rng = np.random.default_rng(4)
+    for fmt in (Format.Q8, Format.Q8_OFFSET, Format.Q4, Format.Q4_OFFSET):
+        quants = layout.quantise(rng.standard_normal((21, 96)).astype(np.float32), fmt)
+        packed = layout.pack_quants(quants)
+        assert packed.size == formats.packed_nbytes(fmt, 21, 96)
+        np.testing.assert_array_equal(layout.unpack(packed, fmt, 21, 96), quants.dequantise())
+
+
+def test_wrong_shapes_and_types_are_refused_by_name() -> None:
+    context = kernels.Context(1)
+    weight = kernels.Weight(int(Format.F32), 16, 32, random_weight(Format.F32, 16, 32))
+    x, out = np.zeros((2, 32), np.float32), np.zeros((2, 16), np.float32)
+    with pytest.raises(ValueError, match="x: columns"):
+        kernels.linear(context, np.zeros((2, 31), np.float32), [weight], [out])
+    with pytest.raises(ValueError, match="outs: shape"):
+        kernels.linear(context, x, [weight], [np.zeros((2, 15), np.float32)])
+    with pytest.raises(TypeError):
+        kernels.linear(context, x.astype(np.float64), [weight], [out])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="token_ids"):
+        kernels.embed(context, weight, np.array([16], np.int32), np.zeros((1, 32), np.float32))
+    with pytest.raises(ValueError, match="data: size"):
+        kernels.Weight(int(Format.Q4), 16, 32, np.zeros(5, np.uint8))
+    with pytest.raises(ValueError, match="no sse9"):
+        kernels.Context(1, "sse9")
