@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_SIZE = 16  # tokens per block of the KV cache
-
 Ints = NDArray[np.int32]
 
 

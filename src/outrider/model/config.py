@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+BLOCK_SIZE = 16  # tokens per block of the KV cache
+
 
 class RopeScaling(msgspec.Struct, frozen=True):
     """Llama 3's frequency scaling: long wavelengths are divided by `factor`."""

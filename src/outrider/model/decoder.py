@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider import kernels
-from outrider.model.batch import BLOCK_SIZE, Batch
-from outrider.model.config import ModelConfig
+from outrider.model.batch import Batch
+from outrider.model.config import BLOCK_SIZE, ModelConfig
 from outrider.model.rope import RotaryTable
 
 F32Array = NDArray[np.float32]
