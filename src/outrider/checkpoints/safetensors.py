@@ -1,0 +1,106 @@
+"""A memory-mapped reader of safetensors files.
+
+It owns the container: names, dtypes, shapes and bytes. As the format demands, the tensors must
+fill the data exactly, without holes or overlaps; every number is checked against the file's size
+before it is used. All refusals are `CheckpointError`s.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, TypeGuard
+
+import numpy as np
+
+from outrider.checkpoints.model_files import parse_json_object
+from outrider.errors import CheckpointError
+from outrider.kernels.layout import U8Array
+
+MAX_HEADER_BYTES = 100_000_000
+MAX_TENSORS = 100_000
+MAX_DIMS = 8
+_ITEM_NBYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "U16": 2, "I16": 2, "F16": 2,
+    "BF16": 2, "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor's dtype (F32, BF16, …), its shape and its bytes in the mapped file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: U8Array
+
+
+def open_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """Map a safetensors file and give its tensors by name."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise CheckpointError(f"{path} is missing or isn't a file; fetch the model again")
+        with path.open("rb") as file:
+            if path.stat().st_size < 10:
+                raise CheckpointError(f"{path} is too short for safetensors; fetch it again")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read: {error}") from error
+    return _Header(path, mapped).tensors()
+
+
+class _Header:
+    """Checks the header of one mapped file."""
+
+    def __init__(self, path: Path, mapped: mmap.mmap) -> None:
+        self.path = path
+        self.mapped = mapped
+        length = int.from_bytes(mapped[:8], "little")
+        if length > min(MAX_HEADER_BYTES, len(mapped) - 8):
+            self.fail(f"its header claims {length} bytes of {len(mapped)}")
+        self.data_begin = 8 + length
+        self.entries = parse_json_object(path, mapped[8 : self.data_begin])
+
+    def fail(self, problem: str) -> NoReturn:
+        raise CheckpointError(f"{self.path}: {problem}; the file is damaged, fetch it again")
+
+    def tensors(self) -> dict[str, StoredTensor]:
+        self.entries.pop("__metadata__", None)
+        if len(self.entries) > MAX_TENSORS:
+            self.fail(f"it has {len(self.entries)} tensors, more than {MAX_TENSORS}")
+        content = np.frombuffer(self.mapped, np.uint8)[self.data_begin :]
+        found = {name: self._tensor(name, entry) for name, entry in self.entries.items()}
+        end = 0
+        for name, (_, _, begin, stop) in sorted(found.items(), key=lambda item: item[1][2:]):
+            if begin != end:
+                self.fail(f"tensor {name} begins at {begin}, not where the last one ends ({end})")
+            end = stop
+        if end != content.size:
+            self.fail(f"its tensors take {end} bytes but it holds {content.size}")
+        return {
+            name: StoredTensor(dtype, shape, content[begin:stop])
+            for name, (dtype, shape, begin, stop) in found.items()
+        }
+
+    def _tensor(self, name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
+        if not name.isprintable():
+            self.fail(f"a tensor is named {name!r}, which can't be printed")
+        if not isinstance(entry, dict):
+            self.fail(f"tensor {name} isn't described by an object")
+        dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+        if not isinstance(dtype, str) or dtype not in _ITEM_NBYTES:
+            self.fail(f"tensor {name} has the unknown dtype {dtype!r}")
+        if not _is_counts(shape) or len(shape) > MAX_DIMS or 0 in shape:
+            self.fail(f"tensor {name} has the impossible shape {shape!r}")
+        if not _is_counts(span) or len(span) != 2:
+            self.fail(f"tensor {name} has the impossible offsets {span!r}")
+        nbytes = math.prod(shape) * _ITEM_NBYTES[dtype]  # Python's integers can't overflow
+        if span[1] - span[0] != nbytes:
+            self.fail(f"tensor {name} of {nbytes} bytes has the offsets {span}")
+        return dtype, tuple(shape), span[0], span[1]
+
+
+def _is_counts(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)

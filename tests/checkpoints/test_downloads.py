@@ -1,0 +1,58 @@
+"""Child processes that download: their progress, their failures and their end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from outrider.checkpoints.downloads import folder_nbytes, run_download
+from outrider.errors import StoreError
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_growing_files_are_reported(tmp_path: Path) -> None:
+    sizes: list[int] = []
+    code = (
+        "import time; file = open('part', 'wb'); file.write(b'x' * 5000); file.flush(); "
+        "time.sleep(0.6)"
+    )
+    command = [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r}); {code}"]
+    run_download(command, tmp_path, "problem", sizes.append)
+    assert max(sizes) == folder_nbytes(tmp_path) == 5000
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("print('ERROR: first'); print('ERROR: why'); print('notice'); exit(1)", "problem: why;"),
+        ("print('  last line \\n\\n'); exit(1)", "problem: last line; check the network"),
+        ("exit(1)", "problem: it said nothing"),
+        ("print('x' * 9999); exit(1)", "problem: x{300};"),
+        ("raise ImportError('No module named pip')", "no pip; run: python -m ensurepip"),
+    ],
+)
+def test_failure_is_one_line(tmp_path: Path, code: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message) as caught:
+        run_download(python(code), tmp_path, "problem", lambda done: None)
+    assert "\n" not in caught.value.message
+
+
+def test_program_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"problem: No such file"):
+        run_download(["/no/such/program"], tmp_path, "problem", lambda done: None)
+
+
+def test_interrupt_ends_the_child(tmp_path: Path) -> None:
+    def interrupt(done: int) -> None:
+        raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_download(python("import time; time.sleep(60)"), tmp_path, "problem", interrupt)
+    assert time.monotonic() - begin < 30
