@@ -1,0 +1,163 @@
+"""What every wire's codec offers, both ways: bytes to domain types and back.
+
+A dialect is pure: no clock, no network, no engine. What an answer needs besides its events (an id,
+the time, whether usage was asked for) travels in `Decoded`. Laws, which tests hold every dialect
+to: decode(encode(x)) == x for requests, answers, events and errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from outrider.errors import InvalidRequest, OutriderError
+from outrider.types import (
+    Completed,
+    Event,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    Usage,
+)
+
+T = TypeVar("T")
+_MISSING_FIELD = re.compile(r"missing required field `([^`]*)`")
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes with a body: ids that the server made and what the URL says."""
+
+    request_id: str
+    created_s: int = 0  # Unix time
+    model: str = ""  # from the path, where a wire has it there
+    query: Mapping[str, str] = {}
+    cache_salt: str = ""
+
+
+class Decoded(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoded request and what its answer has to look like."""
+
+    request: GenerationRequest
+    request_id: str
+    created_s: int = 0
+    include_usage: bool = True  # in a stream
+    ignored: tuple[str, ...] = ()  # fields the wire ignores, for x-outrider-ignored
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One complete choice."""
+
+    text: str
+    finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer: every event of a stream, added up."""
+
+    model: str
+    choices: tuple[Choice, ...]
+    usage: Usage
+
+
+class StreamEncoder(Protocol):
+    """Turns the events of one answer into the bytes of its stream."""
+
+    def encode(self, event: Event) -> bytes:
+        """Give the bytes of one event; may be empty. `Completed` includes the end marker."""
+        ...
+
+    def encode_error(self, error: OutriderError) -> bytes:
+        """Give the wire's own form of an error inside a started stream."""
+        ...
+
+
+class Dialect(Protocol):
+    """One wire. Decoding raises `InvalidRequest` (or a sibling) with the path of the field."""
+
+    @property
+    def name(self) -> str:
+        """A stable name; also a metric label."""
+        ...
+
+    def decode_request(self, body: bytes, envelope: Envelope) -> Decoded:
+        """Read a request's body."""
+        ...
+
+    def encode_request(self, request: GenerationRequest) -> bytes:
+        """Write a request's body, as a client of this wire would."""
+        ...
+
+    def encode_answer(self, answer: Answer, decoded: Decoded) -> bytes:
+        """Write a whole answer's body."""
+        ...
+
+    def decode_answer(self, body: bytes) -> Answer:
+        """Read a whole answer's body."""
+        ...
+
+    def stream_encoder(self, decoded: Decoded) -> StreamEncoder:
+        """Make the encoder of one streamed answer."""
+        ...
+
+    def decode_stream(self, data: bytes) -> list[Event]:
+        """Read a complete stream; raises the error that it carries."""
+        ...
+
+    def encode_error(self, error: OutriderError, request_id: str) -> tuple[int, bytes]:
+        """Give status and body of an error answer."""
+        ...
+
+    def decode_error(self, status: int, body: bytes) -> OutriderError:
+        """Read an error answer."""
+        ...
+
+
+async def collect(events: AsyncIterator[Event]) -> Answer:
+    """Add up a stream of events to a whole answer."""
+    model = ""
+    texts: dict[int, list[str]] = {}
+    logprobs: dict[int, list[TokenLogprob]] = {}
+    reasons: dict[int, FinishReason] = {}
+    usage = Usage(0, 0)
+    async for event in events:
+        match event:
+            case Started():
+                model = event.model
+            case TextDelta():
+                texts.setdefault(event.index, []).append(event.text)
+                logprobs.setdefault(event.index, []).extend(event.logprobs)
+            case Finished():
+                reasons[event.index] = event.finish_reason
+            case Completed():
+                usage = event.usage
+    choices = tuple(
+        Choice("".join(texts.get(index, [])), reason, tuple(logprobs.get(index, [])))
+        for index, reason in sorted(reasons.items())
+    )
+    return Answer(model, choices, usage)
+
+
+def decode_json(body: bytes, kind: type[T]) -> T:
+    """Decode a JSON body into a struct; raises `InvalidRequest` with the path of the field."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        param = path.rstrip("`").removeprefix("$").removeprefix(".") or None
+        if missing := _MISSING_FIELD.search(message):
+            param = f"{param}.{missing[1]}" if param else missing[1]
+        where = f"{param}: " if param else ""
+        raise InvalidRequest(f"{where}{message}", param) from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"the body isn't valid JSON: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body isn't valid UTF-8: {error.reason}") from error
+    except RecursionError as error:
+        raise InvalidRequest("the body is nested too deeply") from error

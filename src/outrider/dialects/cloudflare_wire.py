@@ -1,0 +1,260 @@
+"""Workers AI's JSON shapes and its errors, both ways.
+
+Two envelopes carry errors: the model layer's, whose `result` is {}, and the API edge's, whose
+`result` is null. Codes, statuses and words follow Cloudflare's published table and the service's
+observed answers; 5000 for a failure of the engine is ours, the table has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from outrider.errors import (
+    ContextLengthExceeded,
+    EngineFailed,
+    EngineOverloaded,
+    InvalidRequest,
+    ModelNotFound,
+    OutriderError,
+    PayloadTooLarge,
+    RequestError,
+    RequestTimeout,
+)
+from outrider.types import Usage
+
+T = TypeVar("T")
+
+OVERLOADED = "Capacity temporarily exceeded, please try again."
+_BAD_INPUT = "Bad input: Error: "
+_NO_MODEL = "No such model or task: "
+
+
+class CachedWire(msgspec.Struct):
+    """How much of a prompt came from the cache."""
+
+    cached_tokens: int = 0
+
+
+class UsageWire(msgspec.Struct):
+    """Token counts; other servers leave some out and add `neurons`."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tokens_details: CachedWire | None = None
+
+
+class ErrorWire(msgspec.Struct):
+    """One entry of `errors`."""
+
+    message: str = ""
+    code: int = 0
+
+
+class ResultWire(msgspec.Struct):
+    """The model's output."""
+
+    response: str | None = None
+    tool_calls: list[Any] | None = []
+    usage: UsageWire | None = None
+
+
+class AnswerWire(msgspec.Struct):
+    """A whole answer; the field order is the service's."""
+
+    result: ResultWire
+    success: bool = True
+    errors: list[ErrorWire] = []
+    messages: list[Any] = []
+
+
+class TextChunk(msgspec.Struct):
+    """A piece of the text in a stream."""
+
+    response: str
+    tool_calls: list[Any] = []
+
+
+class UsageChunk(msgspec.Struct):
+    """The last chunk of a stream."""
+
+    response: str
+    usage: UsageWire
+
+
+class ChunkWire(msgspec.Struct):
+    """Any chunk, as it is read; the padding `p` and OpenAI's `choices` are passed over."""
+
+    response: str | None = None
+    tool_calls: list[Any] | None = []
+    usage: UsageWire | None = None
+    success: bool = True
+
+
+class ModelLayerError(msgspec.Struct):
+    """An error of the model layer; the field order is the service's."""
+
+    errors: list[ErrorWire]
+    success: bool = False
+    result: dict[str, Any] = {}
+    messages: list[Any] = []
+
+
+class EdgeError(msgspec.Struct):
+    """An error of the API edge; the field order is the service's."""
+
+    success: bool
+    errors: list[dict[str, Any]]
+    messages: list[Any]
+    result: None = None
+
+
+class ErrorsWire(msgspec.Struct):
+    """What is read of either error envelope."""
+
+    errors: list[ErrorWire] = []
+
+
+def usage_to_wire(usage: Usage) -> UsageWire:
+    """Write token counts."""
+    total = usage.prompt_tokens + usage.completion_tokens
+    cached = CachedWire(usage.cached_tokens)
+    return UsageWire(usage.prompt_tokens, usage.completion_tokens, total, cached)
+
+
+def usage_from_wire(wire: UsageWire | None) -> Usage:
+    """Read token counts; zero for what a server leaves out."""
+    if wire is None:
+        return Usage(0, 0)
+    details = wire.prompt_tokens_details
+    cached = details.cached_tokens if details else 0
+    return Usage(wire.prompt_tokens, wire.completion_tokens, cached)
+
+
+def decode_reply(body: bytes, kind: type[T]) -> T:
+    """Read what a server sent; raises `EngineFailed`, since the caller isn't to blame."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EngineFailed(f"the answer isn't one of Workers AI: {error}") from error
+
+
+# The first class that fits gives code and status.
+ERROR_CODES: tuple[tuple[type[OutriderError], int, int], ...] = (
+    (ContextLengthExceeded, 3030, 400),
+    (ModelNotFound, 5007, 400),
+    (PayloadTooLarge, 3006, 413),
+    (RequestTimeout, 3007, 408),
+    (RequestError, 5006, 400),
+    (EngineOverloaded, 3040, 429),
+    (OutriderError, 5000, 500),
+)
+
+
+def error_to_wire(error: OutriderError, request_id: str) -> tuple[int, ModelLayerError]:
+    """Give status and envelope of an error of the model layer."""
+    code, status = next(
+        (code, status) for kind, code, status in ERROR_CODES if isinstance(error, kind)
+    )
+    wire = ErrorWire(f"AiError: {_error_text(error, code)} ({request_id})", code)
+    return status, ModelLayerError([wire])
+
+
+def _error_text(error: OutriderError, code: int) -> str:
+    match error:
+        case ContextLengthExceeded():
+            return f"Sequence too long: {error.num_prompt_tokens} > {error.max_model_len}"
+        case ModelNotFound():
+            return _NO_MODEL + error.message
+        case EngineOverloaded():
+            return OVERLOADED
+        case _:
+            return _BAD_INPUT + error.message if code == 5006 else error.message
+
+
+_CLASS_OF_CODE: dict[int, type[OutriderError]] = {
+    3003: InvalidRequest,
+    3006: PayloadTooLarge,
+    3007: RequestTimeout,
+    3008: RequestTimeout,
+    3030: InvalidRequest,  # ContextLengthExceeded where the text has both counts
+    3036: EngineOverloaded,
+    3040: EngineOverloaded,
+    3042: ModelNotFound,
+    3046: EngineFailed,  # the server's own ceiling: the client was in time
+    4006: EngineOverloaded,
+    5006: InvalidRequest,
+    5007: ModelNotFound,
+    8001: InvalidRequest,
+}
+_CLASS_OF_STATUS: dict[int, type[OutriderError]] = {
+    # 401 and 403 mean our account there, which the caller can't mend.
+    401: EngineFailed,
+    403: EngineFailed,
+    408: RequestTimeout,
+    413: PayloadTooLarge,
+    429: EngineOverloaded,
+    503: EngineOverloaded,
+}
+_COUNTS = re.compile(
+    r"(?:Sequence too long: |Max context reached )(\d{1,18})"
+    r"(?: > | tokens but model supports only )(\d{1,18})"
+)
+
+
+def error_from_wire(status: int, body: bytes) -> OutriderError:
+    """Read an error envelope of either layer, or say that there is none."""
+    try:
+        wire = msgspec.json.decode(body, type=ErrorsWire)
+        first = wire.errors[0]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+        first = ErrorWire(f"status {status} without an error of Workers AI")
+    return _error_of(first.code, status, _strip_frame(first.message))
+
+
+def _strip_frame(message: str) -> str:
+    """Take off the service's prefix, which it often doubles, and its request id."""
+    text = re.sub(r"^(?:AiError: |Ai: )+", "", message)
+    if text != message:
+        text = re.sub(r" \([^()\s]*\)\Z", "", text)
+    for prefix in (_BAD_INPUT, "Bad input: ", _NO_MODEL):
+        if text.startswith(prefix):
+            return text.removeprefix(prefix)
+    return text
+
+
+def _error_of(code: int, status: int, text: str) -> OutriderError:
+    counts = _COUNTS.search(text) if code == 3030 else None
+    if counts:
+        return ContextLengthExceeded(int(counts[1]), int(counts[2]), None)
+    fallback = InvalidRequest if 400 <= status < 500 else EngineFailed
+    kind = _CLASS_OF_CODE.get(code) or _CLASS_OF_STATUS.get(status, fallback)
+    if issubclass(kind, RequestError):
+        pointer = re.search(r"'(/\w[\w/]*)'", text)
+        return kind(text, param_of(pointer[1]) if pointer else None)
+    return kind(text)
+
+
+def param_of(pointer: str) -> str:
+    """Turn a JSON pointer of the service's messages into a path: messages[0].content."""
+    path = ""
+    for part in pointer.strip("/").split("/"):
+        path += f"[{part}]" if part.isdigit() else f".{part}"
+    return path.removeprefix(".")
+
+
+def no_route_error(path: str) -> tuple[int, bytes]:
+    """Give the edge's answer for a URL that isn't there; the service doesn't repeat the path."""
+    del path
+    error = EdgeError(False, [{"code": 7000, "message": "No route for that URI"}], [])
+    return 400, msgspec.json.encode(error)
+
+
+def headers(request_id: str) -> dict[str, str]:
+    """Give the headers that every answer of the model layer has; same id, same headers."""
+    ray = hashlib.sha256(request_id.encode()).hexdigest()[:16]
+    return {"cf-ray": f"{ray}-LOCAL", "cf-ai-req-id": request_id}

@@ -1,0 +1,282 @@
+"""OpenAI's wire: answers, streams and errors of chat/completions and completions, both ways.
+
+The two endpoints differ in how a choice is written (`openai_choices`) and in their requests
+(`openai_request`); ids, usage, chunks and errors are the same. Shapes follow OpenAI's API
+reference (platform.openai.com/docs/api-reference).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from outrider.dialects import sse
+from outrider.dialects.base import Answer, Decoded, Envelope, StreamEncoder
+from outrider.dialects.openai_choices import ChatChoices, ChoiceCodec, TextChoices
+from outrider.dialects.openai_request import (
+    decode_chat,
+    decode_completion,
+    encode_chat,
+    encode_completion,
+)
+from outrider.errors import (
+    ContextLengthExceeded,
+    EngineFailed,
+    EngineOverloaded,
+    InvalidRequest,
+    ModelNotFound,
+    OutriderError,
+    PayloadTooLarge,
+    RequestError,
+    RequestTimeout,
+    UnsupportedParameter,
+)
+from outrider.types import Completed, Event, Finished, GenerationRequest, Started, TextDelta, Usage
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OpenAi:
+    """One endpoint's codec; see `Dialect`."""
+
+    name: str
+    id_prefix: str
+    whole_object: str
+    chunk_object: str
+    choices: ChoiceCodec
+    read_request: Callable[[bytes, Envelope], Decoded]
+    write_request: Callable[[GenerationRequest], bytes]
+
+    def decode_request(self, body: bytes, envelope: Envelope) -> Decoded:
+        """Read a request's body."""
+        return self.read_request(body, envelope)
+
+    def encode_request(self, request: GenerationRequest) -> bytes:
+        """Write a request's body, as a client would."""
+        return self.write_request(request)
+
+    def encode_answer(self, answer: Answer, decoded: Decoded) -> bytes:
+        """Write a whole answer's body."""
+        body = self.head(self.whole_object, answer.model, decoded)
+        body["choices"] = [
+            self.choices.encode(index, choice) for index, choice in enumerate(answer.choices)
+        ]
+        body["usage"] = encode_usage(answer.usage)
+        return msgspec.json.encode(body)
+
+    def decode_answer(self, body: bytes) -> Answer:
+        """Read a whole answer's body."""
+        wire = msgspec.json.decode(body)
+        choices = tuple(self.choices.decode(choice) for choice in wire["choices"])
+        return Answer(wire["model"], choices, decode_usage(wire["usage"]))
+
+    def stream_encoder(self, decoded: Decoded) -> StreamEncoder:
+        """Make the encoder of one streamed answer."""
+        return ChunkEncoder(self, decoded)
+
+    def decode_stream(self, data: bytes) -> list[Event]:
+        """Read a complete stream; raises the error that it carries."""
+        events: list[Event] = []
+        usage, is_done = Usage(0, 0), False
+        for payload in sse.decode_data(data):
+            if payload == b"[DONE]":
+                is_done = True
+                break
+            chunk = msgspec.json.decode(payload)
+            if "error" in chunk:
+                raise self.decode_error(500, payload)
+            if not events:
+                events.append(Started(chunk["model"]))
+            if chunk.get("usage"):
+                usage = decode_usage(chunk["usage"])
+            for choice in chunk["choices"]:
+                events += self._decode_delta(choice)
+        if not is_done:
+            raise EngineFailed("the stream ended early: no [DONE] was sent")
+        return [*events, Completed(usage)]
+
+    def _decode_delta(self, choice: Object) -> list[Event]:
+        events: list[Event] = []
+        text, logprobs = self.choices.decode_delta(choice)
+        if text or logprobs:
+            events.append(TextDelta(choice["index"], text, logprobs))
+        if choice["finish_reason"]:
+            events.append(Finished(choice["index"], choice["finish_reason"]))
+        return events
+
+    def encode_error(self, error: OutriderError, request_id: str) -> tuple[int, bytes]:
+        """Give status and body of an error answer; the id stands in the headers."""
+        del request_id
+        return error.status, encode_error_object(error)
+
+    def decode_error(self, status: int, body: bytes) -> OutriderError:
+        """Read an error answer: by its code, else by its status."""
+        try:
+            wire = msgspec.json.decode(body)["error"]
+            message, code, param = str(wire["message"]), str(wire.get("code")), wire.get("param")
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            message, code, param = f"status {status} with an unreadable body", "", None
+        counts = _COUNTS.match(message) if code == ContextLengthExceeded.code else None
+        if counts:
+            num_tokens, limit = (int(count.replace(",", "")) for count in counts.groups())
+            return ContextLengthExceeded(num_tokens, limit, param)
+        kind = _ERRORS_BY_CODE.get(code) or _ERRORS_BY_STATUS.get(status, EngineFailed)
+        error: OutriderError = (
+            kind(message, param) if issubclass(kind, RequestError) else kind(message)
+        )
+        return error
+
+    def head(self, kind: str, model: str, decoded: Decoded) -> Object:
+        """Give the fields that every answer and chunk begins with."""
+        return {
+            "id": self.id_prefix + decoded.request_id,
+            "object": kind,
+            "created": decoded.created_s,
+            "model": model,
+            "system_fingerprint": None,
+        }
+
+
+class ChunkEncoder:
+    """Writes one answer as chunks; see `StreamEncoder`."""
+
+    def __init__(self, dialect: OpenAi, decoded: Decoded) -> None:
+        self._dialect = dialect
+        self._decoded = decoded
+        self._head: Object = {}
+        self._offsets: dict[int, int] = {}  # characters sent of each choice
+
+    def encode(self, event: Event) -> bytes:
+        """Give the bytes of one event."""
+        choices = self._dialect.choices
+        match event:
+            case Started():
+                self._head = self._dialect.head(
+                    self._dialect.chunk_object, event.model, self._decoded
+                )
+                request = self._decoded.request
+                num_choices = max(1, len(request.prompts)) * request.sampling.n
+                first = (choices.encode_start(index) for index in range(num_choices))
+                return b"".join(self._chunk([choice]) for choice in first if choice)
+            case TextDelta():
+                offset = self._offsets.get(event.index, 0)
+                self._offsets[event.index] = offset + len(event.text)
+                return self._chunk([choices.encode_delta(event, offset)])
+            case Finished():
+                return self._chunk([choices.encode_end(event)])
+            case Completed():
+                usage = b""
+                if self._decoded.include_usage:
+                    usage = self._chunk([], encode_usage(event.usage))
+                return usage + sse.DONE
+
+    def encode_error(self, error: OutriderError) -> bytes:
+        """Give an error inside the stream; nothing follows it, no [DONE] either."""
+        return sse.encode_data(encode_error_object(error))
+
+    def _chunk(self, choices: list[Object], usage: Object | None = None) -> bytes:
+        chunk = {**self._head, "choices": choices}
+        if self._decoded.include_usage:
+            chunk["usage"] = usage
+        return sse.encode_data(msgspec.json.encode(chunk))
+
+
+def encode_usage(usage: Usage) -> Object:
+    """Write token counts."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def decode_usage(wire: Object) -> Usage:
+    """Read token counts; details may be missing."""
+    details = wire.get("prompt_tokens_details") or {}
+    return Usage(
+        wire["prompt_tokens"], wire["completion_tokens"], details.get("cached_tokens") or 0
+    )
+
+
+def encode_error_object(error: OutriderError) -> bytes:
+    """Write OpenAI's error object."""
+    is_callers = isinstance(error, RequestError)
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": error.message,
+                "type": "invalid_request_error" if is_callers else "server_error",
+                "param": error.param if isinstance(error, RequestError) else None,
+                "code": error.code,
+            }
+        }
+    )
+
+
+def encode_models(entries: list[tuple[str, int]]) -> bytes:
+    """Write the list of models from (name, created_s)."""
+    data = [_model(name, created_s) for name, created_s in entries]
+    return msgspec.json.encode({"object": "list", "data": data})
+
+
+def encode_model(name: str, created_s: int) -> bytes:
+    """Write one model."""
+    return msgspec.json.encode(_model(name, created_s))
+
+
+def _model(name: str, created_s: int) -> Object:
+    return {"id": name, "object": "model", "created": created_s, "owned_by": "outrider"}
+
+
+# Only the message holds the counts of a `ContextLengthExceeded`; without them it is read as its
+# base class.
+_COUNTS = re.compile(r"prompt has (\d[\d,]{0,24}) tokens but max_model_len is (\d[\d,]{0,24}) ")
+_ERRORS_BY_CODE: dict[str, type[Any]] = {
+    ContextLengthExceeded.code: InvalidRequest,
+    **{
+        kind.code: kind
+        for kind in (
+            InvalidRequest,
+            UnsupportedParameter,
+            ModelNotFound,
+            PayloadTooLarge,
+            RequestTimeout,
+            EngineOverloaded,
+            EngineFailed,
+        )
+    },
+}
+_ERRORS_BY_STATUS: dict[int, type[Any]] = {
+    400: InvalidRequest,
+    404: ModelNotFound,
+    408: RequestTimeout,
+    413: PayloadTooLarge,
+    422: InvalidRequest,
+    429: EngineOverloaded,
+    503: EngineOverloaded,
+}
+
+CHAT_COMPLETIONS = OpenAi(
+    name="openai-chat",
+    id_prefix="chatcmpl-",
+    whole_object="chat.completion",
+    chunk_object="chat.completion.chunk",
+    choices=ChatChoices(),
+    read_request=decode_chat,
+    write_request=encode_chat,
+)
+COMPLETIONS = OpenAi(
+    name="openai-completions",
+    id_prefix="cmpl-",
+    whole_object="text_completion",
+    chunk_object="text_completion",
+    choices=TextChoices(),
+    read_request=decode_completion,
+    write_request=encode_completion,
+)

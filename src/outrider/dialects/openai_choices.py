@@ -1,0 +1,207 @@
+"""How OpenAI's two endpoints write one choice, whole or as a delta, with its log probabilities.
+
+Chat has messages and a list of token objects; text completions have plain text and parallel lists
+with offsets. A token's text may be part of a character and then holds U+FFFD; chat sends its bytes
+beside it, text completions lose them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from outrider.dialects.base import Choice
+from outrider.types import Finished, TextDelta, TokenAlternative, TokenLogprob
+
+Object = dict[str, Any]
+Logprobs = tuple[TokenLogprob, ...]
+
+
+class ChoiceCodec(Protocol):
+    """How a choice looks on one endpoint."""
+
+    def encode(self, index: int, choice: Choice) -> Object:
+        """Write a whole choice."""
+        ...
+
+    def decode(self, wire: Object) -> Choice:
+        """Read a whole choice."""
+        ...
+
+    def encode_start(self, index: int) -> Object | None:
+        """Write what a stream begins with."""
+        ...
+
+    def encode_delta(self, delta: TextDelta, offset: int) -> Object:
+        """Write added text; `offset` characters were sent before."""
+        ...
+
+    def decode_delta(self, wire: Object) -> tuple[str, Logprobs]:
+        """Read added text."""
+        ...
+
+    def encode_end(self, finished: Finished) -> Object:
+        """Write the end of a choice."""
+        ...
+
+
+class ChatChoices:
+    """chat/completions: message objects."""
+
+    def encode(self, index: int, choice: Choice) -> Object:
+        """Write a whole choice."""
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": choice.text, "refusal": None},
+            "logprobs": _encode_chat(choice.logprobs),
+            "finish_reason": choice.finish_reason,
+        }
+
+    def decode(self, wire: Object) -> Choice:
+        """Read a whole choice."""
+        logprobs = _decode_chat(wire.get("logprobs"))
+        return Choice(wire["message"]["content"] or "", wire["finish_reason"], logprobs)
+
+    def encode_start(self, index: int) -> Object | None:
+        """Write the role."""
+        delta = {"role": "assistant", "content": "", "refusal": None}
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+    def encode_delta(self, delta: TextDelta, offset: int) -> Object:
+        """Write added text."""
+        del offset
+        return {
+            "index": delta.index,
+            "delta": {"content": delta.text},
+            "logprobs": _encode_chat(delta.logprobs),
+            "finish_reason": None,
+        }
+
+    def decode_delta(self, wire: Object) -> tuple[str, Logprobs]:
+        """Read added text."""
+        return wire["delta"].get("content") or "", _decode_chat(wire.get("logprobs"))
+
+    def encode_end(self, finished: Finished) -> Object:
+        """Write the end of a choice."""
+        return {
+            "index": finished.index,
+            "delta": {},
+            "logprobs": None,
+            "finish_reason": finished.finish_reason,
+        }
+
+
+class TextChoices:
+    """completions: plain text."""
+
+    def encode(self, index: int, choice: Choice) -> Object:
+        """Write a whole choice."""
+        return {
+            "index": index,
+            "text": choice.text,
+            "logprobs": _encode_text(choice.logprobs, 0),
+            "finish_reason": choice.finish_reason,
+        }
+
+    def decode(self, wire: Object) -> Choice:
+        """Read a whole choice."""
+        return Choice(wire["text"], wire["finish_reason"], _decode_text(wire.get("logprobs")))
+
+    def encode_start(self, index: int) -> Object | None:
+        """Text completions begin with their first text."""
+        del index
+        return None
+
+    def encode_delta(self, delta: TextDelta, offset: int) -> Object:
+        """Write added text."""
+        return {
+            "index": delta.index,
+            "text": delta.text,
+            "logprobs": _encode_text(delta.logprobs, offset),
+            "finish_reason": None,
+        }
+
+    def decode_delta(self, wire: Object) -> tuple[str, Logprobs]:
+        """Read added text."""
+        return wire["text"], _decode_text(wire.get("logprobs"))
+
+    def encode_end(self, finished: Finished) -> Object:
+        """Write the end of a choice."""
+        return {
+            "index": finished.index,
+            "text": "",
+            "logprobs": None,
+            "finish_reason": finished.finish_reason,
+        }
+
+
+def _text(token: bytes) -> str:
+    return token.decode("utf-8", "replace")
+
+
+def _encode_chat(logprobs: Logprobs) -> Object | None:
+    if not logprobs:
+        return None
+    content = [
+        {
+            "token": _text(entry.token),
+            "logprob": entry.logprob,
+            "bytes": list(entry.token),
+            "top_logprobs": [
+                {"token": _text(t.token), "logprob": t.logprob, "bytes": list(t.token)}
+                for t in entry.top
+            ],
+        }
+        for entry in logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+# Neither endpoint sends token ids: read back, they are unknown.
+UNKNOWN_ID = -1
+
+
+def _decode_chat(wire: Object | None) -> Logprobs:
+    if not wire or not wire.get("content"):
+        return ()
+    return tuple(
+        TokenLogprob(
+            UNKNOWN_ID,
+            bytes(entry["bytes"]),
+            entry["logprob"],
+            tuple(
+                TokenAlternative(UNKNOWN_ID, bytes(t["bytes"]), t["logprob"])
+                for t in entry["top_logprobs"]
+            ),
+        )
+        for entry in wire["content"]
+    )
+
+
+def _encode_text(logprobs: Logprobs, offset: int) -> Object | None:
+    if not logprobs:
+        return None
+    offsets = []
+    for entry in logprobs:
+        offsets.append(offset)
+        offset += len(_text(entry.token))
+    return {
+        "tokens": [_text(entry.token) for entry in logprobs],
+        "token_logprobs": [entry.logprob for entry in logprobs],
+        "top_logprobs": [{_text(t.token): t.logprob for t in entry.top} for entry in logprobs],
+        "text_offset": offsets,
+    }
+
+
+def _decode_text(wire: Object | None) -> Logprobs:
+    if not wire:
+        return ()
+    rows = zip(wire["tokens"], wire["token_logprobs"], wire["top_logprobs"], strict=True)
+    return tuple(
+        TokenLogprob(
+            UNKNOWN_ID,
+            token.encode(),
+            logprob,
+            tuple(TokenAlternative(UNKNOWN_ID, t.encode(), p) for t, p in (top or {}).items()),
+        )
+        for token, logprob, top in rows
+    )

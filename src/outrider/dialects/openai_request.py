@@ -1,0 +1,243 @@
+"""Requests of OpenAI's two endpoints, both ways: JSON body to `GenerationRequest` and back.
+
+Ranges that are OpenAI's own are checked here; all others belong to `SamplingParams`. A field that
+is null counts as absent, as it does there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from outrider.dialects.base import Decoded, Envelope, decode_json
+from outrider.dialects.openai_wire import (
+    CHAT_REFUSED,
+    COMPLETION_REFUSED,
+    ChatBody,
+    CompletionBody,
+    SamplingBody,
+    WireMessage,
+)
+from outrider.errors import InvalidRequest, UnsupportedParameter
+from outrider.types import (
+    MAX_TOP_LOGPROBS,
+    GenerationRequest,
+    Message,
+    Prompt,
+    Role,
+    SamplingParams,
+)
+
+# /v1/completions gives 16 tokens to a request that doesn't say how many.
+COMPLETION_MAX_TOKENS = 16
+# top_p 0 is legal here and means "only the best token".
+SMALLEST_TOP_P = 1e-9
+_ROLES: Mapping[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+_SAME_NAMES = (
+    "n",
+    "seed",
+    "frequency_penalty",
+    "presence_penalty",
+    "top_k",
+    "min_p",
+    "top_a",
+    "repetition_penalty",
+    "ignore_eos",
+)
+Body = TypeVar("Body", ChatBody, CompletionBody)
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `([^`]*)`")
+
+
+def decode_chat(body: bytes, envelope: Envelope) -> Decoded:
+    """Read the body of a chat completion."""
+    wire = _decode(body, ChatBody)
+    _refuse(wire, CHAT_REFUSED)
+    if not wire.messages:
+        raise InvalidRequest("messages is empty; send at least one", "messages")
+    values = _sampling_values(wire)
+    if wire.max_completion_tokens is not None:
+        if wire.max_tokens is not None:
+            raise InvalidRequest(
+                "max_tokens and max_completion_tokens are the same limit; send one", "max_tokens"
+            )
+        _check("max_completion_tokens", wire.max_completion_tokens, 2**31 - 1, least=1)
+        values["max_tokens"] = wire.max_completion_tokens
+    if wire.top_logprobs is not None:
+        if not wire.logprobs:
+            raise InvalidRequest("top_logprobs needs logprobs: true", "top_logprobs")
+        _check("top_logprobs", wire.top_logprobs, MAX_TOP_LOGPROBS)
+    if wire.logprobs:
+        values["logprobs"] = wire.top_logprobs or 0
+    messages = tuple(decode_message(message, i) for i, message in enumerate(wire.messages))
+    return _decoded(wire, envelope, values, messages=messages)
+
+
+def decode_completion(body: bytes, envelope: Envelope) -> Decoded:
+    """Read the body of a text completion."""
+    wire = _decode(body, CompletionBody)
+    _refuse(wire, COMPLETION_REFUSED)
+    values = _sampling_values(wire)
+    if wire.logprobs is not None:
+        values["logprobs"] = wire.logprobs
+    values.setdefault("max_tokens", COMPLETION_MAX_TOKENS)
+    return _decoded(wire, envelope, values, prompts=_prompts(wire.prompt))
+
+
+def decode_message(message: WireMessage, index: int) -> Message:
+    """Read one message; its path in errors is messages[index]."""
+    path = f"messages[{index}]"
+    role = _ROLES.get(message.role)
+    if role is None:
+        raise InvalidRequest(
+            f"{path}.role is {message.role[:50]!r}; it must be one of {', '.join(_ROLES)}",
+            f"{path}.role",
+        )
+    for name in ("tool_calls", "function_call", "audio"):
+        if getattr(message, name):
+            raise UnsupportedParameter(f"{path}.{name} isn't supported here", f"{path}.{name}")
+    if message.content is None:
+        raise InvalidRequest(f"{path}.content is missing or null", f"{path}.content")
+    if isinstance(message.content, str):
+        return Message(role, message.content)
+    for number, part in enumerate(message.content):
+        if part.type != "text" or part.text is None:
+            where = f"{path}.content[{number}]"
+            raise InvalidRequest(
+                f"{where} is of type {part.type[:50]!r}; this model takes only text parts", where
+            )
+    return Message(role, "".join(part.text or "" for part in message.content))
+
+
+def encode_chat(request: GenerationRequest) -> bytes:
+    """Write the body that a client would send for a conversation."""
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+    }
+    logprobs = request.sampling.logprobs
+    if logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": logprobs}
+    return msgspec.json.encode(body | _encode_sampling(request))
+
+
+def encode_completion(request: GenerationRequest) -> bytes:
+    """Write the body that a client would send for raw prompts."""
+    prompts = [p if isinstance(p, str) else list(p) for p in request.prompts]
+    body: dict[str, Any] = {"model": request.model}
+    body["prompt"] = prompts[0] if len(prompts) == 1 else prompts
+    if request.sampling.logprobs is not None:
+        body["logprobs"] = request.sampling.logprobs
+    return msgspec.json.encode(body | _encode_sampling(request))
+
+
+def _decode(body: bytes, kind: type[Body]) -> Body:
+    try:
+        return decode_json(body, kind)
+    except InvalidRequest as error:
+        unknown = _UNKNOWN_FIELD.search(error.message)
+        if unknown is None:
+            raise
+        # The caller chose this name: it may be of any length and hold line breaks.
+        field = "".join(c if c.isprintable() else "?" for c in unknown[1][:100])
+        name = f"{error.param}.{field}" if error.param else field
+        raise InvalidRequest(f"Unrecognized request argument supplied: {name}", name) from error
+
+
+def _refuse(wire: SamplingBody, refused: Mapping[str, Callable[[Any], bool]]) -> None:
+    for name, is_neutral in refused.items():
+        if not is_neutral(getattr(wire, name)):
+            raise UnsupportedParameter(
+                f"{name} isn't supported here; leave it out (docs/api.md lists what is)", name
+            )
+
+
+def _sampling_values(wire: SamplingBody) -> dict[str, Any]:
+    """Give the SamplingParams fields that the caller sent."""
+    values = {name: getattr(wire, name) for name in (*_SAME_NAMES, "max_tokens")}
+    if wire.temperature is not None:
+        _check("temperature", wire.temperature, 2)
+        values["temperature"] = wire.temperature
+    if wire.top_p is not None:
+        _check("top_p", wire.top_p, 1)
+        values["top_p"] = wire.top_p or SMALLEST_TOP_P
+    if wire.stop:
+        values["stop"] = (wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop)
+    if wire.logit_bias:
+        values["logit_bias"] = {_token_id(k): v for k, v in wire.logit_bias.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check(name: str, value: float, most: float, least: float = 0) -> None:
+    if not least <= value <= most:
+        raise InvalidRequest(
+            f"{name} is {value}; it must be at least {least} and at most {most}", name
+        )
+
+
+def _token_id(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 10:
+        raise InvalidRequest(
+            f"logit_bias has the key {text[:50]!r}; keys are token ids", "logit_bias"
+        )
+    return int(text)
+
+
+def _prompts(prompt: str | list[Any]) -> tuple[Prompt, ...]:
+    if isinstance(prompt, str):
+        return (prompt,)
+    if not prompt:
+        raise InvalidRequest("prompt is empty; send a text or token ids", "prompt")
+    if len({type(item) for item in prompt}) > 1:
+        raise InvalidRequest("prompt mixes texts and token ids; send one kind", "prompt")
+    if isinstance(prompt[0], int):
+        return (tuple(prompt),)
+    return tuple(p if isinstance(p, str) else tuple(p) for p in prompt)
+
+
+def _decoded(
+    wire: SamplingBody,
+    envelope: Envelope,
+    values: dict[str, Any],
+    *,
+    messages: tuple[Message, ...] = (),
+    prompts: tuple[Prompt, ...] = (),
+) -> Decoded:
+    options = wire.stream_options
+    if options is not None and not wire.stream:
+        raise InvalidRequest("stream_options needs stream: true", "stream_options")
+    request = GenerationRequest(
+        request_id=envelope.request_id,
+        model=wire.model,
+        messages=messages,
+        prompts=prompts,
+        sampling=SamplingParams(**values),
+        given=frozenset(values),
+        stream=bool(wire.stream),
+        cache_salt=envelope.cache_salt,
+    )
+    return Decoded(
+        request=request,
+        request_id=envelope.request_id,
+        created_s=envelope.created_s,
+        include_usage=bool(options and options.include_usage),
+    )
+
+
+def _encode_sampling(request: GenerationRequest) -> dict[str, Any]:
+    values = msgspec.structs.asdict(request.sampling)
+    del values["logprobs"]  # each endpoint has its own form
+    body = {name: values[name] for name in request.given if name in values}
+    if "logit_bias" in body:
+        body["logit_bias"] = {str(k): v for k, v in body["logit_bias"].items()}
+    if request.stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body

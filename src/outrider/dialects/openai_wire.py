@@ -1,0 +1,151 @@
+"""The request bodies of OpenAI's chat/completions and completions, and what becomes of each field.
+
+Every documented field is in exactly one of three tables: mapped to the domain types, inert
+(accepted and without effect on the answer), or refused by name unless its value is neutral.
+Unknown fields are refused, as OpenAI does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+Json = Any  # a value as JSON has it; only refused and inert fields are of this type
+# Bounded here, because the engine's frames carry no larger numbers; it knows the vocabulary.
+TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """How a stream ends; obfuscation padding is never sent."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class ContentPart(msgspec.Struct, frozen=True):
+    """A part of a message's content; only text is served."""
+
+    type: str
+    text: str | None = None
+
+
+class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message of a conversation."""
+
+    role: str
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[Json] | None = None
+    function_call: Json = None
+    refusal: str | None = None
+    audio: Json = None
+    annotations: list[Json] | None = None
+
+
+class SamplingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields that both endpoints share."""
+
+    model: str
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    logit_bias: dict[str, float] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    max_tokens: int | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    # Extensions that many servers share; neutral when absent.
+    top_k: int | None = None
+    min_p: float | None = None
+    top_a: float | None = None
+    repetition_penalty: float | None = None
+    ignore_eos: bool | None = None
+    # Inert.
+    user: str | None = None
+    metadata: Json = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Json = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+
+
+class ChatBody(SamplingBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/chat/completions."""
+
+    messages: list[WireMessage]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    parallel_tool_calls: bool | None = None
+    store: Json = None
+    tools: Json = None
+    tool_choice: Json = None
+    functions: Json = None
+    function_call: Json = None
+    response_format: Json = None
+    audio: Json = None
+    modalities: Json = None
+    prediction: Json = None
+    web_search_options: Json = None
+    reasoning_effort: Json = None
+    verbosity: Json = None
+
+
+class CompletionBody(SamplingBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/completions."""
+
+    prompt: str | list[str | TokenId | list[TokenId]]  # items of one kind
+    logprobs: int | None = None
+    best_of: int | None = None
+    echo: Json = None
+    suffix: Json = None
+
+
+_SHARED_INERT = frozenset(
+    {
+        "user",
+        "metadata",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+    }
+)
+_SHARED_MAPPED = frozenset(SamplingBody.__struct_fields__) - _SHARED_INERT
+CHAT_MAPPED = _SHARED_MAPPED | {"messages", "max_completion_tokens", "logprobs", "top_logprobs"}
+COMPLETION_MAPPED = _SHARED_MAPPED | {"prompt", "logprobs"}
+
+CHAT_INERT = _SHARED_INERT | {"parallel_tool_calls"}
+COMPLETION_INERT = _SHARED_INERT
+
+
+def _is_empty(value: Json) -> bool:
+    return value in (None, [], {}, "", False)
+
+
+# A refused field is accepted while its value asks for what happens anyway.
+CHAT_REFUSED: Mapping[str, Callable[[Json], bool]] = {
+    "store": _is_empty,
+    "tools": _is_empty,
+    "tool_choice": lambda value: value in (None, "none", "auto"),
+    "functions": _is_empty,
+    "function_call": lambda value: value in (None, "none", "auto"),
+    "response_format": lambda value: value in (None, {"type": "text"}),
+    "audio": _is_empty,
+    "modalities": lambda value: value in (None, ["text"]),
+    "prediction": _is_empty,
+    "web_search_options": lambda value: value is None,
+    "reasoning_effort": lambda value: value in (None, "none"),
+    "verbosity": lambda value: value in (None, "medium"),
+}
+COMPLETION_REFUSED: Mapping[str, Callable[[Json], bool]] = {
+    "best_of": lambda value: value in (None, 1),
+    "echo": _is_empty,
+    "suffix": _is_empty,
+}

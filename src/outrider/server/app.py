@@ -1,0 +1,151 @@
+"""The HTTP application: which path is answered by what, on which wire.
+
+Every unknown path or method gets the error form of the wire it looks like. No middleware: each
+endpoint is an ASGI application of its own, so nothing buffers a stream.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from outrider.config import ServerConfig
+from outrider.dialects import openai
+from outrider.dialects.base import Dialect
+from outrider.dialects.cloudflare import WorkersAi
+from outrider.dialects.cloudflare_wire import no_route_error
+from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
+from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.local import LocalProvider
+from outrider.server.exchange import Exchange
+from outrider.server.generate import GenerateRoute, Services
+from outrider.server.metrics import CONTENT_TYPE, Metrics
+from outrider.server.replies import reply_headers
+
+logger = logging.getLogger(__name__)
+
+WORKERS_AI_PREFIX = "/client/v4/"
+WORKERS_AI_RUN = WORKERS_AI_PREFIX + "accounts/{account_id}/ai/run/{model:path}"
+
+
+def build_app(config: ServerConfig, catalogue: Catalogue) -> Starlette:
+    """Build the application that serves a catalogue."""
+    services = Services(config, catalogue, Metrics(catalogue))
+    pages = Pages(services)
+    return Starlette(
+        routes=[
+            Route(
+                "/v1/chat/completions",
+                GenerateRoute(services, openai.CHAT_COMPLETIONS),
+                methods=["POST"],
+            ),
+            Route("/v1/completions", GenerateRoute(services, openai.COMPLETIONS), methods=["POST"]),
+            Route("/v1/models", pages.models),
+            Route("/v1/models/{model:path}", pages.model),
+            Route(WORKERS_AI_RUN, GenerateRoute(services, WorkersAi()), methods=["POST"]),
+            Route("/healthz", pages.healthz),
+            Route("/metrics", pages.metrics),
+            Route("/", pages.index),
+        ],
+        exception_handlers={HTTPException: refuse_path, Exception: fail},
+    )
+
+
+class Pages:
+    """The endpoints that don't generate text."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def models(self, http: Request) -> Response:
+        """List the served models."""
+        entries = [(entry.name, entry.created_s) for entry in self._services.catalogue.entries]
+        return _json(openai.encode_models(entries))
+
+    async def model(self, http: Request) -> Response:
+        """Show one model."""
+        try:
+            entry = self._services.catalogue.find(http.path_params["model"])
+        except ModelNotFound as error:
+            return _error(http, openai.CHAT_COMPLETIONS, error)
+        return _json(openai.encode_model(entry.name, entry.created_s))
+
+    async def healthz(self, http: Request) -> Response:
+        """Say whether every model answers: 200, else 503."""
+        entries = self._services.catalogue.entries
+        is_ready = all(entry.provider.is_ready for entry in entries)
+        body = {
+            "status": "ok" if is_ready else "unavailable",
+            "models": {entry.name: _health(entry) for entry in entries},
+        }
+        return _json(msgspec.json.encode(body), 200 if is_ready else 503)
+
+    async def metrics(self, http: Request) -> Response:
+        """Give the metrics to Prometheus."""
+        return Response(self._services.metrics.render(), media_type=CONTENT_TYPE)
+
+    async def index(self, http: Request) -> Response:
+        """Say what is served, for somebody who opens the address in a browser."""
+        names = ", ".join(entry.name for entry in self._services.catalogue.entries)
+        return Response(
+            f"Outrider serves {names}.\n\n"
+            "POST /v1/chat/completions, /v1/completions\n"
+            "GET  /v1/models, /healthz, /metrics\n"
+            f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",
+            media_type="text/plain",
+        )
+
+
+def _health(entry: Entry) -> dict[str, object]:
+    health: dict[str, object] = {"ready": entry.provider.is_ready}
+    if isinstance(entry.provider, LocalProvider):
+        stats, client = entry.provider.stats, entry.provider.client
+        health |= {
+            "pid": client.info.pid if client.info else None,
+            "restarts": client.restarts,
+            "running": stats.num_running,
+            "waiting": stats.num_waiting,
+            "pending": entry.provider.num_pending,
+            "kv_blocks": stats.num_blocks,
+            "kv_free_blocks": stats.num_free_blocks,
+        }
+    return health
+
+
+async def refuse_path(http: Request, error: Exception) -> Response:
+    """Answer an unknown path or method in the form of the wire it looks like."""
+    assert isinstance(error, HTTPException)
+    path = http.url.path
+    if path.startswith(WORKERS_AI_PREFIX):
+        status, body = no_route_error(path)
+        return Response(body, status, media_type="application/json")
+    if error.status_code == 405:
+        refusal = InvalidRequest(f"{http.method} isn't allowed for {path[:200]}; see docs/api.md")
+    else:
+        refusal = InvalidRequest(f"there is nothing at {path[:200]}; see docs/api.md")
+    body = openai.encode_error_object(refusal)
+    return Response(body, error.status_code, error.headers, media_type="application/json")
+
+
+async def fail(http: Request, error: Exception) -> Response:
+    """Answer after a bug of ours; the traceback goes to the log only."""
+    logger.error("%s %s failed", http.method, http.url.path, exc_info=error)
+    failure = EngineFailed(f"the server failed ({type(error).__name__}); its log says why")
+    is_workers_ai = http.url.path.startswith(WORKERS_AI_PREFIX)
+    return _error(http, WorkersAi() if is_workers_ai else openai.CHAT_COMPLETIONS, failure)
+
+
+def _error(http: Request, dialect: Dialect, error: OutriderError) -> Response:
+    request_id = Exchange(dialect.name, http.url.path, http.headers).request_id
+    status, body = dialect.encode_error(error, request_id)
+    return Response(body, status, reply_headers(dialect.name, request_id))
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")

@@ -1,0 +1,104 @@
+"""One request from arrival to end: its ids, times and counts, for the access log and the metrics.
+
+Writes one line per request and nothing per token. Never sees prompts or answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import Headers
+
+from outrider.server.metrics import Metrics
+from outrider.types import Completed, Event, Finished, TextDelta, Usage
+
+logger = logging.getLogger("outrider.access")
+
+STATUS_CLIENT_GONE = 499  # nginx's word for it
+
+
+class Exchange:
+    """Collects what is known of one request."""
+
+    def __init__(self, wire: str, path: str, headers: Headers) -> None:
+        self.wire = wire
+        self.path = path
+        self.request_id = str(uuid.uuid4())
+        self.cache_salt = salt_of(headers)
+        self.created_s = int(time.time())
+        self.model = ""  # of the catalogue; empty until it is known
+        self.status = 0
+        self.error_code = ""
+        self._begin = time.perf_counter()
+        self._ttft_s: float | None = None
+        self._usage: Usage | None = None
+        self._reasons: list[str] = []
+
+    async def watch(
+        self, events: AsyncGenerator[Event, None], metrics: Metrics
+    ) -> AsyncGenerator[Event, None]:
+        """Pass events on, taking their times and counts."""
+        itl_s = metrics.itl_s.labels(self.model)
+        last: dict[int, float] = {}
+        try:
+            async for event in events:
+                match event:
+                    case TextDelta():
+                        now = time.perf_counter()
+                        if self._ttft_s is None:
+                            self._ttft_s = now - self._begin
+                            metrics.ttft_s.labels(self.model).observe(self._ttft_s)
+                        if event.index in last:
+                            itl_s.observe(now - last[event.index])
+                        last[event.index] = now
+                    case Finished():
+                        self._reasons.append(event.finish_reason)
+                    case Completed():
+                        self._usage = event.usage
+                yield event
+        finally:
+            await events.aclose()
+
+    def finish(self, metrics: Metrics) -> None:
+        """Count the request and write its line."""
+        usage = self._usage
+        metrics.requests.labels(self.model or "unknown", self.wire, str(self.status)).inc()
+        if usage is not None:
+            for kind, count in (
+                ("prompt", usage.prompt_tokens),
+                ("completion", usage.completion_tokens),
+                ("cached", usage.cached_tokens),
+            ):
+                metrics.tokens.labels(self.model, kind).inc(count)
+        logger.info(
+            "request_id=%s wire=%s path=%s status=%d model=%s prompt_tokens=%s "
+            "completion_tokens=%s cached_tokens=%s ttft_s=%s e2e_s=%.3f finish_reason=%s error=%s",
+            self.request_id,
+            self.wire,
+            _printable(self.path),
+            self.status,
+            self.model or "-",
+            "-" if usage is None else usage.prompt_tokens,
+            "-" if usage is None else usage.completion_tokens,
+            "-" if usage is None else usage.cached_tokens,
+            "-" if self._ttft_s is None else f"{self._ttft_s:.3f}",
+            time.perf_counter() - self._begin,
+            ",".join(self._reasons) or "-",
+            self.error_code or "-",
+        )
+
+
+def salt_of(headers: Headers) -> str:
+    """Give a salt that only requests with the same bearer token share; "" without a token."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        return ""
+    return hashlib.sha256(token.strip().encode()).hexdigest()
+
+
+def _printable(path: str) -> str:
+    return "".join(c if c.isprintable() and c != " " else "?" for c in path[:200])

@@ -1,0 +1,167 @@
+"""The one route that generates text, for every wire: decode, find a provider, stream, encode.
+
+Streams and whole answers take the same path. A client that leaves cancels its request at once; an
+error before the first event becomes an error answer, one after it an event of the wire's own form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from outrider.config import ServerConfig
+from outrider.dialects import sse
+from outrider.dialects.base import Decoded, Dialect, Envelope, StreamEncoder, collect
+from outrider.errors import EngineFailed, EngineOverloaded, OutriderError
+from outrider.gateway.catalogue import Catalogue
+from outrider.gateway.provider import checked
+from outrider.server.body import ClientGone, read_body, wait_for_disconnect
+from outrider.server.exchange import STATUS_CLIENT_GONE, Exchange
+from outrider.server.metrics import Metrics
+from outrider.server.replies import reply, reply_headers, start_reply
+from outrider.types import Event
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the routes work with."""
+
+    config: ServerConfig
+    catalogue: Catalogue
+    metrics: Metrics
+
+
+class GenerateRoute:
+    """An ASGI endpoint that answers on one wire."""
+
+    def __init__(self, services: Services, dialect: Dialect) -> None:
+        self._services = services
+        self._dialect = dialect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request and account for it."""
+        headers = Headers(scope=scope)
+        exchange = Exchange(self._dialect.name, scope["path"], headers)
+        answer = _Answer(self._services, self._dialect, exchange, send)
+        try:
+            body = await read_body(headers, receive, self._services.config)
+            await _until_disconnect(receive, answer.run(body, Request(scope)))
+        except ClientGone:
+            exchange.status = STATUS_CLIENT_GONE
+        except asyncio.CancelledError:
+            # Only the server's own end cancels this task: the time for draining is over.
+            await answer.fail(EngineFailed("the server was stopped before the answer was complete"))
+        except OutriderError as error:
+            await answer.fail(error)
+        except Exception as error:
+            logger.exception("request %s failed", exchange.request_id)
+            await answer.fail(EngineFailed(_internal(error)))
+        finally:
+            exchange.finish(self._services.metrics)
+
+
+class _Answer:
+    """Sends one answer, whole or as a stream."""
+
+    def __init__(
+        self, services: Services, dialect: Dialect, exchange: Exchange, send: Send
+    ) -> None:
+        self._services = services
+        self._dialect = dialect
+        self._exchange = exchange
+        self._send = send
+        self._encoder: StreamEncoder | None = None  # set once a stream has started
+
+    async def run(self, body: bytes, http: Request) -> None:
+        """Decode the body and answer it."""
+        exchange = self._exchange
+        decoded = self._dialect.decode_request(
+            body,
+            Envelope(
+                request_id=exchange.request_id,
+                created_s=exchange.created_s,
+                model=http.path_params.get("model", ""),
+                query=dict(http.query_params),
+                cache_salt=exchange.cache_salt,
+            ),
+        )
+        request = decoded.request
+        provider = self._services.catalogue.find(request.model).provider
+        exchange.model = provider.name
+        num_choices = max(1, len(request.prompts)) * request.sampling.n
+        events = exchange.watch(
+            checked(provider.generate(request), num_choices), self._services.metrics
+        )
+        async with aclosing(events):
+            if request.stream:
+                await self._stream(events, decoded)
+            else:
+                answer = await collect(events)
+                await self._reply(200, self._dialect.encode_answer(answer, decoded), decoded)
+
+    async def fail(self, error: OutriderError) -> None:
+        """Send an error: as an answer, or as the last event of a stream that has started."""
+        exchange = self._exchange
+        exchange.error_code = error.code
+        if self._encoder is not None:
+            await self._send_part(self._encoder.encode_error(error))
+            await self._end_stream()
+            return
+        exchange.status, body = self._dialect.encode_error(error, exchange.request_id)
+        headers = reply_headers(self._dialect.name, exchange.request_id)
+        if isinstance(error, EngineOverloaded):
+            headers["retry-after"] = str(error.retry_after_s)
+        await reply(self._send, exchange.status, body, headers)
+
+    async def _reply(self, status: int, body: bytes, decoded: Decoded) -> None:
+        self._exchange.status = status
+        headers = reply_headers(self._dialect.name, self._exchange.request_id, decoded.ignored)
+        await reply(self._send, status, body, headers)
+
+    async def _stream(self, events: AsyncGenerator[Event, None], decoded: Decoded) -> None:
+        encoder = self._dialect.stream_encoder(decoded)
+        first = await anext(events)  # an error up to here still gets a status of its own
+        self._exchange.status = 200
+        headers = reply_headers(self._dialect.name, self._exchange.request_id, decoded.ignored)
+        headers |= {"content-type": sse.CONTENT_TYPE, "cache-control": "no-store"}
+        self._encoder = encoder
+        await start_reply(self._send, 200, headers)
+        await self._send_part(encoder.encode(first))
+        async for event in events:
+            await self._send_part(encoder.encode(event))
+        await self._end_stream()
+
+    async def _end_stream(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_part(self, data: bytes) -> None:
+        if data:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+def _internal(error: Exception) -> str:
+    return f"the request failed inside the server ({type(error).__name__}); its log says why"
+
+
+async def _until_disconnect(receive: Receive, work: Coroutine[None, None, None]) -> None:
+    """Run a coroutine; when the client leaves, cancel it, wait for it and raise `ClientGone`."""
+    task = asyncio.create_task(work)
+    watcher = asyncio.create_task(wait_for_disconnect(receive))
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+    finally:
+        for each in (task, watcher):
+            each.cancel()
+        await asyncio.wait({task, watcher})
+    task.result()

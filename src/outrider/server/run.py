@@ -1,0 +1,160 @@
+"""The HTTP process: takes the port, starts the engine process, serves, drains and stops.
+
+SIGTERM or Ctrl-C stops accepting and lets running requests finish; a second one ends at once. The
+port is taken before anything slow happens, so that a clash is told at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from outrider.checkpoints.packed_format import Header, map_packed
+from outrider.config import EngineConfig, ServerConfig
+from outrider.engine.client import EngineClient
+from outrider.errors import ConfigError
+from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.local import LocalProvider
+from outrider.server.app import build_app
+from outrider.text.chat import chat_format
+from outrider.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+
+OnReady = Callable[[str, str], None]  # address, model
+
+
+def serve(
+    server_config: ServerConfig, engine_config: EngineConfig, packed_path: Path, on_ready: OnReady
+) -> None:
+    """Serve one packed model until told to stop; calls `on_ready` once the model answers.
+
+    Raises `ConfigError` if the port can't be had or the model can't be loaded.
+    """
+    listener = listen(server_config)
+    with contextlib.closing(listener):
+        asyncio.run(_serve(server_config, engine_config, packed_path, listener, on_ready))
+
+
+def listen(config: ServerConfig) -> socket.socket:
+    """Take the port."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+        listener.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {config.port} on {config.host} is in use; stop what listens there or "
+                "choose another --port"
+            ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"can't listen on {config.host} port {config.port} ({reason}); choose another --host "
+            "or --port"
+        ) from error
+    return listener
+
+
+def served_name(engine_config: EngineConfig) -> str:
+    """Give the name that answers carry: the name the model was asked for, or its file's stem."""
+    name = engine_config.model
+    path = Path(name).expanduser()
+    if not path.exists():
+        return name.removeprefix("hf:")
+    return path.stem if path.suffix == ".gguf" else path.resolve().name
+
+
+def build_catalogue(
+    client: EngineClient, server_config: ServerConfig, engine_config: EngineConfig, header: Header
+) -> Catalogue:
+    """Build the catalogue of the one local model."""
+    provider = LocalProvider(
+        served_name(engine_config),
+        client,
+        Tokenizer(header.tokenizer_json),
+        chat_format(header.chat_format, header.default_system),
+        dict(header.generation),
+        max_pending=engine_config.max_num_seqs + server_config.max_queue,
+    )
+    return Catalogue([Entry(provider, (engine_config.model, header.config.name))])
+
+
+async def _serve(
+    server_config: ServerConfig,
+    engine_config: EngineConfig,
+    packed_path: Path,
+    listener: socket.socket,
+    on_ready: OnReady,
+) -> None:
+    client = EngineClient(engine_config)
+    # The engine loads in its own process while this one builds its tokenizer and routes.
+    starting = asyncio.create_task(client.start())
+    await asyncio.sleep(0)
+    header = map_packed(packed_path).header
+    catalogue = build_catalogue(client, server_config, engine_config, header)
+    server = Server(
+        uvicorn.Config(
+            build_app(server_config, catalogue),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=server_config.drain_timeout_s,
+            lifespan="off",
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.wait({starting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done() and not serving.done():
+            try:
+                starting.result()
+            except BaseException:
+                server.should_exit = True
+                await serving
+                raise
+            host, port = listener.getsockname()[:2]
+            address = f"[{host}]" if ":" in host else host
+            on_ready(f"http://{address}:{port}", served_name(engine_config))
+        await serving
+    finally:
+        starting.cancel()
+        await client.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but a signal only drains: the process goes on to stop its engine."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Drain at the first signal, end at the second."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        if self.should_exit:
+            logger.warning("stopping at once; running requests are cut off")
+            self.force_exit = True
+        else:
+            logger.info("draining: running requests finish, new ones are refused")
+            self.should_exit = True
