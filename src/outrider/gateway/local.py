@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 
@@ -71,8 +72,9 @@ class LocalProvider:
             )
         self.num_pending += 1
         try:
-            async for event in self._generate(request):
-                yield event
+            async with aclosing(self._generate(request)) as events:
+                async for event in events:
+                    yield event
         finally:
             self.num_pending -= 1
 

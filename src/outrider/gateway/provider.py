@@ -46,6 +46,7 @@ async def checked(
     finished: set[int] = set()
     try:
         async for event in events:
+            _require(not completed, "an event after Completed")
             match event:
                 case Started():
                     _require(not started, "started twice")
