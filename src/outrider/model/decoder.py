@@ -8,8 +8,10 @@ intermediate size, V vocabulary.
 
 from __future__ import annotations
 
+import math
+import mmap
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +32,24 @@ class KvCache:
     """
 
     def __init__(self, config: ModelConfig, num_blocks: int, dtype: str) -> None:
-        kind = {"f32": np.float32, "bf16": np.uint16}[dtype]
+        kind = np.dtype({"f32": np.float32, "bf16": np.uint16}[dtype])
         k_shape = (num_blocks, config.num_kv_heads, config.head_dim, BLOCK_SIZE)
         v_shape = (num_blocks, config.num_kv_heads, BLOCK_SIZE, config.head_dim)
         self.layers = [
-            (np.zeros(k_shape, kind), np.zeros(v_shape, kind)) for _ in range(config.num_layers)
+            (_lazy_zeros(k_shape, kind), _lazy_zeros(v_shape, kind)) for _ in range(config.num_layers)
         ]
         self.num_blocks = num_blocks
+
+
+def _lazy_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Make an array of zeros that takes memory page by page.
+
+    NumPy asks for huge pages, and then the first block of every layer would take 2 MiB.
+    """
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,278 @@
+"""The engine: takes requests, advances all of them by one forward pass per step.
+
+Owns every sequence and is used by one thread. Knows no wire, no process and no clock. A bad
+request is refused when it is submitted; after that only its own model output can make it fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outrider.config import EngineConfig
+from outrider.engine.block_manager import BlockManager
+from outrider.engine.detokenizer import Detokenizer
+from outrider.engine.protocol import Rejected, SequenceOutput, Stats, Submit
+from outrider.engine.sampler import Sampled, Sampler, SamplerState
+from outrider.engine.scheduler import Plan, Scheduler
+from outrider.engine.sequence import CacheRoot, LogprobBuffer, Sequence, SequenceId, to_token_array
+from outrider.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
+from outrider.model.batch import Batch
+from outrider.text.tokenizer import Tokenizer
+from outrider.types import FinishReason, TokenLogprob
+
+
+class Runner(Protocol):
+    """The engine's view of a model and its KV cache of `num_blocks` blocks."""
+
+    @property
+    def block_size(self) -> int:
+        """Tokens per block."""
+        ...
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the KV cache."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Length of a row of logits."""
+        ...
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest sequence that the model can attend over, in tokens."""
+        ...
+
+    def forward(self, batch: Batch) -> NDArray[np.float32]:
+        """Compute the batch; give logits [R, V], which the caller may overwrite."""
+        ...
+
+
+class Engine:
+    """Continuous batching over one runner; see `step`."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        config: EngineConfig,
+        eos_token_ids: Iterable[int],
+    ) -> None:
+        self.runner = runner
+        self.tokenizer = tokenizer
+        self.max_model_len = min(runner.max_model_len, runner.num_blocks * runner.block_size)
+        self._has_prefix_cache = config.prefix_cache
+        self._eos_token_ids = frozenset(eos_token_ids)
+        self._blocks = BlockManager(runner.num_blocks, runner.block_size)
+        self._scheduler = Scheduler(
+            self._blocks, config.max_num_seqs, config.max_num_batched_tokens
+        )
+        self._sampler = Sampler(tokenizer)
+        self._requests: dict[str, list[Sequence]] = {}
+        self._failed: list[Rejected] = []
+        self._next_seq_id = 0
+        self._num_steps = 0
+        self._num_prompt_tokens = 0
+        self._num_cached_tokens = 0
+        self._num_output_tokens = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Say whether a step would advance anything."""
+        return bool(self._requests)
+
+    def submit(self, request: Submit) -> None:
+        """Take a request, or raise a `RequestError` and keep nothing of it."""
+        if request.request_id in self._requests:
+            raise InvalidRequest(f"request id {request.request_id!r} is already running")
+        if not request.prompts:
+            raise InvalidRequest("a request needs at least one prompt", "prompt")
+        for index, prompt in enumerate(request.prompts):
+            name = "prompt" if len(request.prompts) == 1 else f"prompt[{index}]"
+            self._check_prompt(prompt, name)
+        self.check_token_ids(request.sampling.logit_bias, "logit_bias")
+        root: CacheRoot = ("shared", request.cache_salt)
+        if not self._has_prefix_cache:  # then only choices of one request share blocks
+            root = ("alone", self._next_seq_id)
+        sequences: list[Sequence] = []
+        for prompt_index in range(len(request.prompts)):
+            sequences += self._make_choices(request, prompt_index, root)
+        self._requests[request.request_id] = sequences
+
+    def abort(self, request_id: str) -> None:
+        """Drop a request and free its blocks at once; unknown ids are ignored."""
+        for sequence in self._requests.pop(request_id, []):
+            sequence.is_finished = True
+            self._scheduler.remove(sequence)
+
+    def step(self) -> list[SequenceOutput]:
+        """Advance every scheduled sequence by one forward pass."""
+        plan = self._scheduler.schedule()
+        if not plan.sequences:
+            return []
+        logits = self.runner.forward(plan.build_batch(self.runner.block_size))  # [R, V]
+        sequences = plan.sampled()
+        sampled = self._sampler.sample(
+            logits,
+            [sequence.sampler for sequence in sequences],
+            [sequence.num_output_tokens for sequence in sequences],
+        )
+        return self._commit(plan, sequences, sampled)
+
+    def take_failed(self) -> list[Rejected]:
+        """Give the requests that failed in the last steps; they have left the engine."""
+        failed, self._failed = self._failed, []
+        return failed
+
+    def stats(self) -> Stats:
+        """Give the counters since the start and the gauges of this moment."""
+        num_seqs = sum(
+            not sequence.is_finished
+            for sequences in self._requests.values()
+            for sequence in sequences
+        )
+        num_running = len(self._scheduler.running)
+        return Stats(
+            num_running=num_running,
+            num_waiting=num_seqs - num_running,
+            num_free_blocks=self._blocks.num_free_blocks,
+            num_blocks=self._blocks.num_blocks,
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_output_tokens=self._num_output_tokens,
+            num_cached_tokens=self._num_cached_tokens,
+            num_preemptions=self._scheduler.num_preemptions,
+            num_steps=self._num_steps,
+        )
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if a block leaked or is owned twice."""
+        self._blocks.check_integrity(
+            sequence for sequences in self._requests.values() for sequence in sequences
+        )
+
+    def check_token_ids(self, token_ids: Collection[int], param: str) -> None:
+        """Raise `InvalidRequest` unless all ids are in the vocabulary."""
+        low, high = min(token_ids, default=0), max(token_ids, default=0)
+        if low < 0 or high >= self.runner.vocab_size:
+            raise InvalidRequest(
+                f"token id {low if low < 0 else high} is not in the vocabulary; ids are 0 to "
+                f"{self.runner.vocab_size - 1}",
+                param,
+            )
+
+    def _check_prompt(self, prompt: tuple[int, ...], param: str) -> None:
+        if not prompt:
+            raise InvalidRequest("the prompt is empty; send at least one token", param)
+        if len(prompt) + 1 > self.max_model_len:
+            raise ContextLengthExceeded(len(prompt), self.max_model_len, param)
+        self.check_token_ids(prompt, param)
+
+    def _make_choices(self, request: Submit, prompt_index: int, root: CacheRoot) -> list[Sequence]:
+        prompt, params = request.prompts[prompt_index], request.sampling
+        length = self.max_model_len
+        if params.max_tokens is not None:
+            length = min(length, len(prompt) + params.max_tokens)
+        choices = []
+        for choice in range(params.n):
+            index = prompt_index * params.n + choice
+            choices.append(
+                Sequence(
+                    id=SequenceId(self._next_seq_id, request.request_id, index, choice, root),
+                    sampling=params,
+                    token_ids=to_token_array(prompt),
+                    num_prompt_tokens=len(prompt),
+                    max_num_tokens=length,
+                    sampler=SamplerState(params, choice, prompt),
+                    detokenizer=Detokenizer(self.tokenizer, params.stop),
+                    logprobs=None if params.logprobs is None else LogprobBuffer(),
+                )
+            )
+            self._next_seq_id += 1
+        # The first choice computes the prompt, then the others find it in the prefix cache.
+        choices[0].siblings = choices[1:]
+        self._scheduler.add(choices[0])
+        return choices
+
+    def _commit(
+        self, plan: Plan, sequences: list[Sequence], sampled: list[Sampled]
+    ) -> list[SequenceOutput]:
+        self._num_steps += 1
+        self._scheduler.commit(plan)
+        outputs = []
+        for sequence, result in zip(sequences, sampled, strict=True):
+            if sequence.is_finished:  # another choice of its request has just failed
+                continue
+            if result.token_id is None:
+                self._fail(sequence)
+            else:
+                outputs.append(self._advance(sequence, result.token_id, result))
+        return outputs
+
+    def _advance(self, sequence: Sequence, token_id: int, sampled: Sampled) -> SequenceOutput:
+        """Append a token and say what it adds to the answer."""
+        if sequence.num_output_tokens == 0 and sequence.id.choice == 0:
+            self._num_prompt_tokens += sequence.num_prompt_tokens
+            self._num_cached_tokens += sequence.num_cached_tokens or 0
+        self._num_output_tokens += 1
+        sequence.token_ids.append(token_id)
+        sequence.sampler.observe(token_id)
+        text, finish_reason, is_cut = self._detokenize(sequence, token_id)
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if sequence.logprobs is not None and sampled.logprob is not None:
+            if not self._is_end(sequence, token_id):
+                num_bytes = 0
+                if not self.tokenizer.is_special(token_id):
+                    num_bytes = len(sampled.logprob.token)
+                sequence.logprobs.push(sampled.logprob, num_bytes)
+            is_whole = finish_reason is not None and not is_cut
+            logprobs = sequence.logprobs.release(text, everything=is_whole)
+        if finish_reason is not None:
+            self._finish(sequence)
+        return SequenceOutput(
+            request_id=sequence.id.request_id,
+            index=sequence.id.index,
+            text=text,
+            token_ids=(token_id,),
+            logprobs=logprobs,
+            finish_reason=finish_reason,
+            num_prompt_tokens=sequence.num_prompt_tokens,
+            num_cached_tokens=sequence.num_cached_tokens or 0,
+            num_output_tokens=sequence.num_output_tokens,
+        )
+
+    def _detokenize(
+        self, sequence: Sequence, token_id: int
+    ) -> tuple[str, FinishReason | None, bool]:
+        """Give the new text, the reason to finish now, and whether a stop string cut the text."""
+        if self._is_end(sequence, token_id):
+            return sequence.detokenizer.flush(), "stop", False
+        text, is_cut = sequence.detokenizer.push(token_id)
+        if is_cut:
+            return text, "stop", True
+        if sequence.num_tokens >= sequence.max_num_tokens:
+            return text + sequence.detokenizer.flush(), "length", False
+        return text, None, False
+
+    def _is_end(self, sequence: Sequence, token_id: int) -> bool:
+        return token_id in self._eos_token_ids and not sequence.sampling.ignore_eos
+
+    def _finish(self, sequence: Sequence) -> None:
+        sequence.is_finished = True
+        self._scheduler.remove(sequence)
+        siblings = self._requests[sequence.id.request_id]
+        if all(sibling.is_finished for sibling in siblings):
+            del self._requests[sequence.id.request_id]
+
+    def _fail(self, sequence: Sequence) -> None:
+        request_id = sequence.id.request_id
+        self.abort(request_id)
+        message = (
+            f"the model gave logits that are not numbers in step {self._num_steps}; its weights "
+            "or this build are broken: pull the model again"
+        )
+        self._failed.append(Rejected(request_id, EngineFailed.code, message))

@@ -1,0 +1,186 @@
+"""Decides which sequences advance in the next step, and by how many tokens.
+
+There are no phases: a step lets every sequence catch up with its tokens, as far as
+`max_num_batched_tokens` allows. Decoding sequences come first, so that a long prompt never holds
+them up; then started prompts, then waiting ones. Age decides every tie; the youngest gives way.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import insort
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outrider.engine.block_manager import BlockManager
+from outrider.engine.sequence import Sequence
+from outrider.model.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one step computes: `num_scheduled_tokens[i]` tokens of `sequences[i]`."""
+
+    sequences: list[Sequence]
+    num_scheduled_tokens: list[int]
+
+    def build_batch(self, block_size: int) -> Batch:
+        """Lay the plan out as arrays for the runner."""
+        token_ids, positions, slot_mapping = array("i"), array("i"), array("i")
+        cu_query_lens, seq_lens, logits_rows = array("i", [0]), array("i"), array("i")
+        # Arrays of the standard library: right after a forward pass NumPy's code has left the
+        # caches, and a dozen of its calls on such small arrays would take longer than all of this.
+        for sequence, count in zip(self.sequences, self.num_scheduled_tokens, strict=True):
+            start = sequence.num_computed_tokens
+            end = start + count
+            token_ids += sequence.token_ids[start:end]
+            positions.extend(range(start, end))
+            _extend_slots(slot_mapping, sequence.block_table, start, end, block_size)
+            cu_query_lens.append(len(token_ids))
+            seq_lens.append(end)
+            if end == sequence.num_tokens:
+                logits_rows.append(len(token_ids) - 1)
+        return Batch(
+            token_ids=np.asarray(token_ids),
+            positions=np.asarray(positions),
+            slot_mapping=np.asarray(slot_mapping),
+            cu_query_lens=np.asarray(cu_query_lens),
+            seq_lens=np.asarray(seq_lens),
+            block_tables=self._stack_block_tables(),
+            logits_rows=np.asarray(logits_rows),
+        )
+
+    def sampled(self) -> list[Sequence]:
+        """Give the sequences that catch up in this step, in the order of the logits' rows."""
+        return [
+            sequence
+            for sequence, count in zip(self.sequences, self.num_scheduled_tokens, strict=True)
+            if sequence.num_computed_tokens + count == sequence.num_tokens
+        ]
+
+    def _stack_block_tables(self) -> NDArray[np.int32]:
+        widest = max(len(sequence.block_table) for sequence in self.sequences)
+        tables = array("i")
+        for sequence in self.sequences:
+            tables += sequence.block_table
+            tables.frombytes(bytes(tables.itemsize * (widest - len(sequence.block_table))))
+        return np.asarray(tables).reshape(len(self.sequences), widest)
+
+
+class Scheduler:
+    """Keeps the running and the waiting sequences, both oldest first."""
+
+    def __init__(
+        self, blocks: BlockManager, max_num_seqs: int, max_num_batched_tokens: int
+    ) -> None:
+        self.blocks = blocks
+        # A running sequence needs one token per step to advance.
+        self.max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.running: list[Sequence] = []
+        self.waiting: list[Sequence] = []
+        self.num_preemptions = 0
+
+    def add(self, sequence: Sequence) -> None:
+        """Put a sequence, and with it the siblings that it holds, among the waiting."""
+        insort(self.waiting, sequence, key=_age)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Drop a sequence wherever it is and free its blocks; idempotent."""
+        for queue in (self.running, self.waiting):
+            if sequence in queue:
+                queue.remove(sequence)
+        self.blocks.free(sequence)
+
+    def schedule(self) -> Plan:
+        """Plan one step; empty only if nothing runs or waits."""
+        plan = Plan([], [])
+        num_preemptions = self.num_preemptions
+        self._make_room()
+        budget = self._schedule_running(plan)
+        # What was just preempted must not come back at once and evict the next one.
+        if num_preemptions == self.num_preemptions:
+            self._admit_waiting(plan, budget)
+        return plan
+
+    def commit(self, plan: Plan) -> None:
+        """Account for the tokens that a step has computed and publish their full blocks."""
+        for sequence, count in zip(plan.sequences, plan.num_scheduled_tokens, strict=True):
+            sequence.num_computed_tokens += count
+            num_full_blocks = sequence.num_computed_tokens // self.blocks.block_size
+            if num_full_blocks > sequence.num_registered_blocks:
+                self.blocks.register(sequence)
+            if sequence.siblings and sequence.num_computed_tokens >= sequence.num_prompt_tokens:
+                self._release_siblings(sequence)
+
+    def _make_room(self) -> None:
+        """See that every running sequence has a block for its newest token."""
+        index = 0
+        while index < len(self.running):
+            sequence = self.running[index]
+            if self.blocks.has_room(sequence) or self.blocks.append(sequence):
+                index += 1
+            else:
+                self._preempt(self.running.pop())
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.num_preemptions += 1
+        self.blocks.free(sequence)
+        insort(self.waiting, sequence, key=_age)
+
+    def _schedule_running(self, plan: Plan) -> int:
+        budget = self.max_num_batched_tokens
+        behind: list[Sequence] = []
+        for sequence in self.running:
+            if sequence.num_tokens - sequence.num_computed_tokens > 1:
+                behind.append(sequence)
+            else:
+                plan.sequences.append(sequence)
+                plan.num_scheduled_tokens.append(1)
+                budget -= 1
+        for sequence in behind:
+            budget = _schedule(plan, sequence, budget)
+        return budget
+
+    def _admit_waiting(self, plan: Plan, budget: int) -> None:
+        while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:
+            sequence = self.waiting[0]
+            # One spare block per running sequence, or the newcomer would be preempted soon.
+            if not self.blocks.allocate(sequence, num_spare_blocks=len(self.running)):
+                break
+            del self.waiting[0]
+            insort(self.running, sequence, key=_age)
+            if sequence.num_cached_tokens is None:
+                sequence.num_cached_tokens = sequence.num_computed_tokens
+            budget = _schedule(plan, sequence, budget)
+
+    def _release_siblings(self, sequence: Sequence) -> None:
+        for sibling in sequence.siblings:
+            # Their hits on the prompt just computed aren't savings of the caller's prompt.
+            sibling.num_cached_tokens = sequence.num_cached_tokens
+            self.add(sibling)
+        sequence.siblings = []
+
+
+def _extend_slots(
+    slots: array[int], block_table: array[int], start: int, end: int, block_size: int
+) -> None:
+    """Append the slots of the positions start .. end, block by block."""
+    for index in range(start // block_size, -(-end // block_size)):
+        first = index * block_size  # position of the block's first slot
+        base = block_table[index] * block_size - first
+        slots.extend(range(base + max(start, first), base + min(end, first + block_size)))
+
+
+def _schedule(plan: Plan, sequence: Sequence, budget: int) -> int:
+    count = min(sequence.num_tokens - sequence.num_computed_tokens, budget)
+    if count > 0:
+        plan.sequences.append(sequence)
+        plan.num_scheduled_tokens.append(count)
+    return budget - count
+
+
+def _age(sequence: Sequence) -> int:
+    return sequence.id.seq_id

@@ -1,0 +1,242 @@
+"""The main loop of an engine process: messages in, steps, outputs out.
+
+One thread owns all inference state. The socket is looked at between steps, so a submit or an
+abort takes effect within one step. The process ends when its parent does, when it is told to
+drain, or when a step raises; it never tries to go on after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from outrider.config import EngineConfig
+from outrider.engine.engine import Engine
+from outrider.engine.protocol import (
+    Abort,
+    Drain,
+    Failed,
+    FromEngine,
+    Outputs,
+    Ready,
+    Rejected,
+    Submit,
+    ToEngine,
+    encode_frame,
+    engine_decoder,
+)
+from outrider.errors import (
+    ConfigError,
+    ContextLengthExceeded,
+    EngineOverloaded,
+    OutriderError,
+    RequestError,
+)
+
+logger = logging.getLogger(__name__)
+
+STATS_INTERVAL_S = 1.0
+IDLE_CHECK_S = 0.2  # quiet time before the invariants are checked, so that nobody waits for it
+RECEIVE_BYTES = 1 << 20
+MAX_UNSENT_BYTES = 8 << 20  # no step is made while the client leaves more than this unread
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+
+
+class Worker:
+    """Serves one engine over one connected socket."""
+
+    def __init__(self, engine: Engine, connection: socket.socket) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._decoder = engine_decoder()
+        self._unsent = bytearray()
+        self._is_draining = False
+        self._is_connected = True
+        self._is_checked = True
+        self._stats_time_s = 0.0
+        connection.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(connection, selectors.EVENT_READ)
+        self._wakeup, self._wakeup_sender = socket.socketpair()
+        for end in (self._wakeup, self._wakeup_sender):
+            end.setblocking(False)
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+
+    def install_signals(self) -> None:
+        """Drain on SIGTERM; leave Ctrl-C, which reaches the whole terminal, to the parent."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda signum, frame: self._drain())
+        # A signal must end the wait for messages, too.
+        signal.set_wakeup_fd(self._wakeup_sender.fileno())
+
+    def run(self) -> None:
+        """Serve until the client is gone or everything is drained."""
+        runner = self._engine.runner
+        self._send(
+            Ready(os.getpid(), self._engine.max_model_len, runner.num_blocks, runner.block_size)
+        )
+        self._send_stats()
+        while self._is_connected:
+            self._exchange()
+            if self._engine.has_work:
+                self._step()
+            elif self._is_draining and not self._unsent:
+                break
+
+    def _step(self) -> None:
+        outputs = self._engine.step()
+        if outputs:
+            self._send(Outputs(outputs))
+        for rejected in self._engine.take_failed():
+            self._send(rejected)
+        now_s = time.monotonic()
+        if not self._engine.has_work or now_s - self._stats_time_s >= STATS_INTERVAL_S:
+            self._stats_time_s = now_s
+            self._send_stats()
+        self._is_checked = False
+
+    def _exchange(self) -> None:
+        """Receive and send what is possible; wait only if there is nothing to compute."""
+        while self._is_connected:
+            is_ready = self._selector.select(self._wait_s())
+            for key, events in is_ready:
+                if key.fileobj is self._wakeup:
+                    self._wakeup.recv(RECEIVE_BYTES)
+                    continue
+                if events & selectors.EVENT_READ:
+                    self._receive()
+                if events & selectors.EVENT_WRITE:
+                    self._flush()
+            if not is_ready and not self._engine.has_work and not self._is_checked:
+                self._engine.check_integrity()
+                self._is_checked = True
+            if len(self._unsent) <= MAX_UNSENT_BYTES:
+                break
+
+    def _wait_s(self) -> float | None:
+        if len(self._unsent) > MAX_UNSENT_BYTES:
+            return None
+        if self._engine.has_work or (self._is_draining and not self._unsent):
+            return 0
+        return None if self._is_checked else IDLE_CHECK_S
+
+    def _receive(self) -> None:
+        try:
+            data = self._connection.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._is_connected = False
+            return
+        for message in self._decoder.feed(data):
+            self._handle(message)
+
+    def _handle(self, message: ToEngine) -> None:
+        match message:
+            case Submit():
+                self._submit(message)
+            case Abort():
+                self._engine.abort(message.request_id)
+                if not self._engine.has_work:
+                    self._send_stats()
+                    self._is_checked = False
+            case Drain():
+                self._drain()
+
+    def _submit(self, request: Submit) -> None:
+        try:
+            if self._is_draining:
+                raise EngineOverloaded("the server is shutting down; try again later")
+            self._engine.submit(request)
+        except (RequestError, EngineOverloaded) as error:
+            self._send(_rejected(request.request_id, error))
+
+    def _drain(self) -> None:
+        self._is_draining = True
+
+    def _send_stats(self) -> None:
+        stats = self._engine.stats()
+        self._send(msgspec.structs.replace(stats, resident_bytes=resident_bytes()))
+
+    def _send(self, message: FromEngine) -> None:
+        self._unsent += encode_frame(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            sent = self._connection.send(self._unsent)
+            del self._unsent[:sent]
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self._is_connected = False
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+        if self._selector.get_key(self._connection).events != events:
+            self._selector.modify(self._connection, events)
+
+
+def resident_bytes() -> int:
+    """Give the physical memory this process uses, mapped weights included; 0 if unknown."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(load: Callable[[EngineConfig], Engine]) -> int:
+    """Serve the model of argv[1] (an `EngineConfig` as JSON) on the inherited socket argv[2]."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s engine[%(process)d] %(message)s"
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    config = msgspec.json.decode(sys.argv[1], type=EngineConfig)
+    with socket.socket(fileno=int(sys.argv[2])) as connection:
+        try:
+            engine = load(config)
+        except ConfigError as error:
+            sys.stderr.write(f"{error.message}\n")
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(encode_frame(Failed(error.message)))
+            return EXIT_CONFIG
+        gc.freeze()  # the loaded model is never garbage; don't traverse it again and again
+        worker = Worker(engine, connection)
+        worker.install_signals()
+        try:
+            worker.run()
+        except Exception:  # the engine loop: whatever it is, the supervisor starts afresh
+            logger.exception("the engine for %s stops after an error", config.model)
+            return EXIT_FAILED
+    return 0
+
+
+def _rejected(request_id: str, error: OutriderError) -> Rejected:
+    if isinstance(error, ContextLengthExceeded):
+        counts = (error.num_prompt_tokens, error.max_model_len)
+    else:
+        counts = (0, 0)
+    param = error.param if isinstance(error, RequestError) else None
+    return Rejected(request_id, error.code, error.message, param, *counts)
+
+
+if __name__ == "__main__":
+    # Imported here, so that tests run this loop without compiled kernels.
+    from outrider.engine.loader import load_engine
+
+    sys.exit(main(lambda config: load_engine(config).engine))

@@ -1,0 +1,297 @@
+"""The library: a model in this process, without server or sockets.
+
+`LLM` runs the same engine as the server, on the caller's thread; use one from one thread. Prompts
+given together are batched together. Whatever can't be done raises an `OutriderError`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from outrider import config
+from outrider.engine.engine import Engine
+from outrider.engine.loader import LoadedModel, load_engine
+from outrider.engine.protocol import SequenceOutput, Submit
+from outrider.errors import (
+    ConfigError,
+    ContextLengthExceeded,
+    EngineFailed,
+    InvalidRequest,
+    UnsupportedParameter,
+)
+from outrider.types import FinishReason, Message, SamplingParams, TokenLogprob
+
+Prompt = str | Sequence[int]
+AnyMessage = Message | Mapping[str, str]
+Item = SequenceOutput | EngineFailed
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer to a prompt."""
+
+    text: str
+    token_ids: list[int]  # as generated; ends with the token that ended the answer
+    finish_reason: FinishReason
+    logprobs: list[TokenLogprob] = field(default_factory=list)  # of the tokens in `text`
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The answers to one prompt; `text` and what follows are those of the first choice."""
+
+    prompt_token_ids: list[int]
+    choices: list[Choice]
+
+    @property
+    def text(self) -> str:
+        """Text of the first choice."""
+        return self.choices[0].text
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Generated token ids of the first choice."""
+        return self.choices[0].token_ids
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the first choice ended."""
+        return self.choices[0].finish_reason
+
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        """Logprobs of the first choice; empty unless asked for."""
+        return self.choices[0].logprobs
+
+
+class LLM:
+    """One loaded model.
+
+    `name_or_path` is what `outrider pull` knows, a .gguf file or a safetensors folder. Further
+    settings are those of an engine: `threads`, `kv_memory_mib`, `max_model_len`, `max_num_seqs` …
+    Environment and outrider.toml count as they do for the server.
+    """
+
+    def __init__(
+        self, name_or_path: str, weights: str = "auto", **settings: str | int | bool
+    ) -> None:
+        known = [
+            name
+            for name in config.EngineConfig.__struct_fields__
+            if name not in ("model", "weights")
+        ]
+        for name in settings:
+            if name not in known:
+                raise ConfigError(f"LLM has no setting {name}{config.nearest(name, known)}")
+        flags = {"model": str(name_or_path), "weights": weights, **settings}
+        self._loaded: LoadedModel | None = load_engine(config.load(flags).engine)
+        self._request_numbers = itertools.count()
+        self._items: dict[str, deque[Item]] = {}
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> list[Completion]:
+        """Complete one or many prompts; gives one completion per prompt, in their order.
+
+        A prompt is a text, which is tokenised as plain text after the model's own prefix, or a
+        list of token ids, which is taken as it is. `params` is for all or one per prompt.
+        """
+        token_ids = [self._encode_prompt(prompt) for prompt in _to_prompts(prompts)]
+        if params is None or isinstance(params, SamplingParams):
+            params = [params or self._default_params()] * len(token_ids)
+        if len(params) != len(token_ids):
+            raise InvalidRequest(
+                f"there are {len(token_ids)} prompts but {len(params)} params; give one for all "
+                "or one for each",
+                "params",
+            )
+        return self._complete(token_ids, params)
+
+    def chat(
+        self, messages: Sequence[AnyMessage], params: SamplingParams | None = None
+    ) -> Completion:
+        """Answer a conversation in the model's own chat format."""
+        token_ids = self._encode_messages(messages)
+        return self._complete([token_ids], [params or self._default_params()])[0]
+
+    def stream(
+        self,
+        prompt_or_messages: Prompt | Sequence[AnyMessage],
+        params: SamplingParams | None = None,
+    ) -> Generator[str, None, None]:
+        """Give the answer to a prompt or a conversation piece by piece; closing it stops it."""
+        params = params or self._default_params()
+        if params.n != 1:
+            raise InvalidRequest(f"n is {params.n} but a stream has one choice", "n")
+        if _is_prompt(prompt_or_messages):
+            token_ids = self._encode_prompt(prompt_or_messages)  # type: ignore[arg-type]
+        else:
+            token_ids = self._encode_messages(prompt_or_messages)  # type: ignore[arg-type]
+        return self._stream(token_ids, params)
+
+    def logits(self, token_ids: Sequence[int], images: object = None) -> NDArray[np.float32]:
+        """Compute logits [T, V] after each of the token ids [T]."""
+        if images is not None:
+            raise UnsupportedParameter("this is a text model; it takes no images", "images")
+        loaded = self._require()
+        token_ids = _to_token_ids(token_ids)
+        if not token_ids:
+            raise InvalidRequest("token_ids is empty; give at least one", "token_ids")
+        if len(token_ids) > loaded.runner.max_model_len:
+            raise ContextLengthExceeded(len(token_ids), loaded.runner.max_model_len, "token_ids")
+        loaded.engine.check_token_ids(token_ids, "token_ids")
+        return loaded.runner.logits_all(np.array(token_ids, np.int32))
+
+    def tokenize(self, text: str) -> list[int]:
+        """Give the token ids of a text; names of control tokens in it stay text."""
+        return self._require().tokenizer.encode(text)
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Give the text of token ids, without control tokens."""
+        return self._require().tokenizer.decode(_to_token_ids(token_ids))
+
+    def close(self) -> None:
+        """Let go of the model; idempotent."""
+        self._loaded = None
+        self._items.clear()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _require(self) -> LoadedModel:
+        if self._loaded is None:
+            raise EngineFailed("this LLM was closed; make a new one")
+        return self._loaded
+
+    def _default_params(self) -> SamplingParams:
+        return msgspec.convert(self._require().generation, SamplingParams)
+
+    def _encode_prompt(self, prompt: Prompt) -> tuple[int, ...]:
+        if not isinstance(prompt, str):
+            return _to_token_ids(prompt)
+        loaded = self._require()
+        prefix = loaded.chat_format.raw_prefix(loaded.tokenizer)
+        return (*prefix, *loaded.tokenizer.encode(prompt, "prompt"))
+
+    def _encode_messages(self, messages: Sequence[AnyMessage]) -> tuple[int, ...]:
+        typed = []
+        for index, message in enumerate(messages):
+            try:
+                typed.append(msgspec.convert(message, Message))
+            except msgspec.ValidationError as error:
+                name = f"messages[{index}]"
+                raise InvalidRequest(f"{name}: {error}", name) from error
+        loaded = self._require()
+        return tuple(loaded.chat_format.encode(typed, loaded.tokenizer))
+
+    def _complete(
+        self, prompts: Sequence[tuple[int, ...]], params: Sequence[SamplingParams]
+    ) -> list[Completion]:
+        request_ids: list[str] = []
+        try:
+            for token_ids, sampling in zip(prompts, params, strict=True):
+                request_ids.append(self._submit(token_ids, sampling))
+            return [
+                Completion(list(prompts[index]), self._collect(request_id, params[index].n))
+                for index, request_id in enumerate(request_ids)
+            ]
+        finally:
+            for request_id in request_ids:
+                self._drop(request_id)
+
+    def _collect(self, request_id: str, num_choices: int) -> list[Choice]:
+        outputs: list[list[SequenceOutput]] = [[] for _ in range(num_choices)]
+        for output in self._outputs(request_id, num_choices):
+            outputs[output.index].append(output)
+        return [_join(parts) for parts in outputs]
+
+    def _stream(
+        self, token_ids: tuple[int, ...], params: SamplingParams
+    ) -> Generator[str, None, None]:
+        request_id = self._submit(token_ids, params)
+        try:
+            for output in self._outputs(request_id, 1):
+                if output.text:
+                    yield output.text
+        finally:
+            self._drop(request_id)
+
+    def _submit(self, token_ids: tuple[int, ...], params: SamplingParams) -> str:
+        request_id = f"llm-{next(self._request_numbers)}"
+        self._require().engine.submit(Submit(request_id, (token_ids,), params))
+        self._items[request_id] = deque()
+        return request_id
+
+    def _outputs(self, request_id: str, num_open: int) -> Iterator[SequenceOutput]:
+        while num_open:
+            engine = self._require().engine
+            items = self._items[request_id]
+            while not items:
+                self._step(engine)
+            item = items.popleft()
+            if isinstance(item, EngineFailed):
+                raise item
+            num_open -= item.finish_reason is not None
+            yield item
+
+    def _step(self, engine: Engine) -> None:
+        """Advance every request of this LLM, also those whose stream isn't read right now."""
+        for output in engine.step():
+            self._items[output.request_id].append(output)
+        for rejected in engine.take_failed():
+            self._items[rejected.request_id].append(EngineFailed(rejected.message))
+
+    def _drop(self, request_id: str) -> None:
+        self._items.pop(request_id, None)
+        if self._loaded is not None:
+            self._loaded.engine.abort(request_id)
+
+
+def _join(outputs: list[SequenceOutput]) -> Choice:
+    finish_reason = outputs[-1].finish_reason
+    assert finish_reason is not None
+    return Choice(
+        text="".join(output.text for output in outputs),
+        token_ids=[token_id for output in outputs for token_id in output.token_ids],
+        finish_reason=finish_reason,
+        logprobs=[logprob for output in outputs for logprob in output.logprobs],
+    )
+
+
+def _is_prompt(value: object) -> bool:
+    """Say whether a value is one prompt: a text or token ids."""
+    if isinstance(value, str):
+        return True
+    return isinstance(value, Sequence | np.ndarray) and len(value) > 0 and _is_integer(value[0])
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer)
+
+
+def _to_prompts(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
+    return [prompts] if _is_prompt(prompts) else prompts  # type: ignore[list-item, return-value]
+
+
+def _to_token_ids(token_ids: Sequence[int]) -> tuple[int, ...]:
+    if not all(_is_integer(token_id) for token_id in token_ids):
+        raise InvalidRequest("a prompt is a text or a list of token ids", "prompt")
+    return tuple(int(token_id) for token_id in token_ids)
