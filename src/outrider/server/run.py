@@ -24,6 +24,7 @@ from outrider.errors import ConfigError
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.local import LocalProvider
 from outrider.server.app import build_app
+from outrider.machine import trim_heap
 from outrider.text.chat import chat_format
 from outrider.text.tokenizer import Tokenizer
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 
-OnReady = Callable[[str, str], None]  # address, model
+OnReady = Callable[[str, str], None]  # gets address and model
 
 
 def serve(
@@ -106,6 +107,8 @@ async def _serve(
     await asyncio.sleep(0)
     header = map_packed(packed_path).header
     catalogue = build_catalogue(client, server_config, engine_config, header)
+    del header
+    trim_heap()
     server = Server(
         uvicorn.Config(
             build_app(server_config, catalogue),
@@ -119,20 +122,21 @@ async def _serve(
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.wait({starting, serving}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done() and not serving.done():
-            try:
-                starting.result()
-            except BaseException:
-                server.should_exit = True
-                await serving
-                raise
-            host, port = listener.getsockname()[:2]
-            address = f"[{host}]" if ":" in host else host
-            on_ready(f"http://{address}:{port}", served_name(engine_config))
-        await serving
+        if not serving.done():
+            starting.result()  # raises if the model can't be loaded
+            on_ready(address_of(listener), catalogue.entries[0].name)
+            await serving
     finally:
         starting.cancel()
+        server.should_exit = True
+        await serving
         await client.close()
+
+
+def address_of(listener: socket.socket) -> str:
+    """Give the URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Server(uvicorn.Server):

@@ -1,0 +1,124 @@
+"""What all wires share: adding up a stream, reading JSON, and server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider.dialects import sse
+from outrider.dialects.base import Answer, Choice, collect, decode_json
+from outrider.errors import EngineFailed, InvalidRequest
+from outrider.types import Completed, Event, Finished, Started, TextDelta, TokenLogprob, Usage
+
+
+class Inner(msgspec.Struct):
+    number: int
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    items: list[Inner] = []
+    anything: object = None
+
+
+async def stream_of(events: list[Event]) -> AsyncIterator[Event]:
+    for event in events:
+        yield event
+
+
+def added_up(events: list[Event]) -> Answer:
+    return asyncio.run(collect(stream_of(events)))
+
+
+def test_a_stream_adds_up_by_choice():
+    first, second = TokenLogprob(1, b"a", -0.5), TokenLogprob(2, b"c", -1.5)
+    events: list[Event] = [
+        Started("m"),
+        TextDelta(1, "x"),
+        TextDelta(0, "a", (first,)),
+        Finished(1, "length"),
+        TextDelta(0, "b"),
+        TextDelta(0, "c", (second,)),
+        Finished(0, "stop"),
+        Completed(Usage(3, 4, 2)),
+    ]
+    choices = (Choice("abc", "stop", (first, second)), Choice("x", "length"))
+    assert added_up(events) == Answer("m", choices, Usage(3, 4, 2))
+
+
+def test_a_choice_without_text_is_still_a_choice():
+    events: list[Event] = [Started("m"), Finished(0, "stop"), Completed(Usage(1, 1))]
+    assert added_up(events) == Answer("m", (Choice("", "stop"),), Usage(1, 1))
+
+
+def test_an_error_in_a_stream_reaches_the_caller():
+    async def broken() -> AsyncIterator[Event]:
+        yield Started("m")
+        raise EngineFailed("gone")
+
+    with pytest.raises(EngineFailed, match="gone"):
+        asyncio.run(collect(broken()))
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"items": []}', "name"),
+        (b'{"name": 1}', "name"),
+        (b'{"name": "a", "items": [{"number": 1}, {}]}', "items[1].number"),
+        (b'{"name": "a", "items": [{"number": "1"}]}', "items[0].number"),
+        (b'{"name": "a", "items": [3]}', "items[0]"),
+        (b"[]", None),
+    ],
+)
+def test_a_wrong_field_is_named_by_its_path(body: bytes, param: str | None):
+    with pytest.raises(InvalidRequest) as caught:
+        decode_json(body, Body)
+    assert caught.value.param == param
+    assert param is None or caught.value.message.startswith(f"{param}: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "isn't valid JSON"),
+        (b"{", "isn't valid JSON"),
+        (b'{"name": "a"} {}', "isn't valid JSON"),
+        (b'{"name": NaN}', "isn't valid JSON"),
+        (b'{"name": "\\ud800"}', "isn't valid JSON"),
+        (b'\xef\xbb\xbf{"name": "a"}', "isn't valid JSON"),
+        (b'{"name": "\xff"}', "isn't valid UTF-8"),
+        (b'{"name": "a", "anything": ' + b"[" * 100_000, "nested too deeply"),
+        (b'{"name": "a", "anything": ' + b'{"a":' * 100_000, "nested too deeply"),
+        (b'{"name": "a", "anything": ' + b"9" * 100_000 + b"}", "out of range"),
+        (b'{"name": "a", "anything": 1e400}', "out of range"),
+    ],
+)
+def test_what_is_not_json_is_the_callers_error(body: bytes, words: str):
+    with pytest.raises(InvalidRequest, match=words):
+        decode_json(body, Body)
+
+
+@given(st.binary(max_size=60))
+def test_bytes_of_any_kind_are_read_or_refused(body: bytes):
+    with contextlib.suppress(InvalidRequest):
+        decode_json(body, Body)
+
+
+payloads = st.binary(max_size=30).filter(lambda data: not {10, 13} & set(data))
+
+
+@given(st.lists(payloads))
+def test_data_survives_its_framing(data: list[bytes]):
+    assert list(sse.decode_data(b"".join(sse.encode_data(each) for each in data))) == data
+
+
+def test_streams_of_other_servers_are_read():
+    stream = b": comment\r\nevent: x\r\ndata:a\r\ndata: b\r\n\r\n\r\ndata:  c\r\rdata: cut off"
+    assert list(sse.decode_data(stream)) == [b"a\nb", b" c"]

@@ -1,0 +1,109 @@
+"""A stand-in for `EngineClient`, a tokenizer and a chat format, for tests of what lies above them.
+
+Gives the outputs it was told to give; refuses nothing and starts no process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+
+from fake_engine import SPECIAL, FakeTokenizer
+from outrider.engine.protocol import Ready, SequenceOutput, Stats, Submit
+from outrider.gateway.local import LocalProvider
+from outrider.types import FinishReason, Message
+
+Script = Callable[[Submit], Iterable[SequenceOutput | Exception]]
+
+
+class FakeClient:
+    """Plays a script for every request and notes what it was asked."""
+
+    def __init__(self, script: Script, max_model_len: int = 100) -> None:
+        self.script = script
+        self.max_model_len = max_model_len
+        self.ready = True
+        self.restarts = 3
+        self.stats = Stats(num_running=2, num_waiting=1, num_free_blocks=60, num_blocks=64)
+        self.info: Ready | None = Ready(4321, max_model_len, 64, 16)
+        self.submitted: list[Submit] = []
+        self.num_closed = 0
+
+    async def submit(self, request: Submit) -> AsyncGenerator[SequenceOutput, None]:
+        self.submitted.append(request)
+        try:
+            for item in self.script(request):
+                await asyncio.sleep(0)
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            self.num_closed += 1
+
+
+class NotingTokenizer(FakeTokenizer):
+    """Notes which threads it worked in."""
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+
+    def encode(self, text: str) -> list[int]:
+        self.threads.add(threading.get_ident())
+        return super().encode(text)
+
+
+class PlainChat:
+    """A conversation is its contents, one after the other; raw prompts begin with a token."""
+
+    stop_token_names = ()
+
+    def encode(self, messages: Sequence[Message], tokenizer: FakeTokenizer) -> list[int]:
+        return [i for message in messages for i in tokenizer.encode(message.content)]
+
+    def raw_prefix(self, tokenizer: FakeTokenizer) -> tuple[int, ...]:
+        return (SPECIAL,)
+
+
+def output(
+    index: int,
+    text: str = "",
+    *,
+    count: int = 1,
+    cached: int = 0,
+    finish_reason: FinishReason | None = None,
+) -> SequenceOutput:
+    return SequenceOutput(
+        "r1",
+        index,
+        text,
+        (1,),
+        finish_reason=finish_reason,
+        num_cached_tokens=cached,
+        num_output_tokens=count,
+    )
+
+
+def short_answers(submit: Submit) -> list[SequenceOutput | Exception]:
+    """Give every choice two tokens."""
+    indices = range(len(submit.prompts) * submit.sampling.n)
+    return [
+        *(output(index, "Hel", count=1) for index in indices),
+        *(output(index, "lo", count=2, finish_reason="stop") for index in indices),
+    ]
+
+
+def make_provider(
+    client: FakeClient,
+    generation: dict[str, float] | None = None,
+    max_pending: int = 4,
+    tokenizer: FakeTokenizer | None = None,
+) -> LocalProvider:
+    return LocalProvider(
+        "fake",
+        client,  # type: ignore[arg-type]
+        tokenizer or FakeTokenizer(),  # type: ignore[arg-type]
+        PlainChat(),  # type: ignore[arg-type]
+        generation or {},
+        max_pending,
+    )
