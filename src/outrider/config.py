@@ -209,12 +209,16 @@ def _from_flags(flags: Mapping[str, Value | None]) -> dict[str, Value]:
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Value]:
     rows = {row.variable: row for row in SETTINGS}
+    names = [row.name.upper() for row in SETTINGS]
     values = {}
     for variable, text in env.items():
         if not variable.startswith(ENV_PREFIX):
             continue
         if variable not in rows:
-            raise ConfigError(f"unknown environment variable {variable}{nearest(variable, rows)}")
+            raise ConfigError(
+                f"unknown environment variable {variable}"
+                f"{nearest(variable.removeprefix(ENV_PREFIX), names, ENV_PREFIX)}"
+            )
         values[rows[variable].name] = _read(rows[variable], text, variable)
     return values
 
@@ -275,7 +279,7 @@ def _refusal(row: Setting, value: object, source: str) -> ConfigError:
     return ConfigError(f"{source} is {value!r}; it must be {row.accepted}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     """Give "; did you mean …?" for the known name most like `name`, or nothing."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    return f"; did you mean {prefix}{matches[0]}?" if matches else ""

@@ -1,0 +1,93 @@
+"""`outrider serve`: checks model, packed weights and memory, then runs the HTTP server."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outrider.cli_settings import progress_bar, with_settings
+from outrider.config import SETTINGS, Configuration, changed
+
+if TYPE_CHECKING:
+    from outrider.checkpoints.packed import PackedModel
+
+logger = logging.getLogger(__name__)
+
+ModelName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL", help="The same as --model, and wins over it.", show_default=False
+    ),
+]
+
+
+@with_settings(*SETTINGS)
+def serve(
+    settings: Configuration,
+    name: ModelName = None,
+) -> None:
+    """Serve a model to OpenAI and Workers AI clients until Ctrl-C or SIGTERM.
+
+    The flag --max-num-seqs is also the variable OUTRIDER_MAX_NUM_SEQS and
+    the key max_num_seqs of outrider.toml; flags win over variables,
+    variables over the file.
+    """
+    settings = choose_model(settings, name)
+    _set_up_logging(settings.server.log_level)
+    packed = prepare(settings)
+
+    from outrider.server.run import serve as run_server
+
+    given = ", ".join(f"{key} = {value!r}" for key, value in changed(settings).items())
+    logger.info("settings: %s", given or "all defaults")
+    run_server(settings.server, settings.engine, packed.path, announce)
+
+
+def announce(address: str, model: str) -> None:
+    """Print where the server listens and a line to try."""
+    body = (
+        f'{{"model": "{model}", "stream": true, '
+        '"messages": [{"role": "user", "content": "Why is the sky blue?"}]}'
+    )
+    print(f"\nOutrider serves {model} on {address}; Ctrl-C stops it. Try it:\n")
+    print(
+        f"  curl -N {address}/v1/chat/completions -H 'content-type: application/json' "
+        f"-d {shlex.quote(body)}\n",
+        flush=True,
+    )
+
+
+def choose_model(settings: Configuration, name: str | None) -> Configuration:
+    """Put a model named as an argument into the settings."""
+    import msgspec
+
+    if name is None:
+        return settings
+    return settings._replace(engine=msgspec.structs.replace(settings.engine, model=name))
+
+
+def prepare(settings: Configuration) -> PackedModel:
+    """Find the model, pack its weights if needed and refuse it if memory is too little."""
+    from outrider.checkpoints.packed import PackedModel, ensure_packed
+    from outrider.checkpoints.store import Store
+    from outrider.engine.memory import plan_kv
+    from outrider.machine import available_memory_bytes
+
+    path = Store(settings.home).resolve(settings.engine.model)
+    with progress_bar() as progress:
+        packed_path = ensure_packed(path, settings.engine.weights, settings.home, progress)
+    packed = PackedModel.open(packed_path)
+    plan_kv(settings.engine, packed.config, packed.nbytes, available_memory_bytes())
+    return packed
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    # The server says the same in its own words; of others only what is wrong matters.
+    for name in ("uvicorn", "asyncio"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
