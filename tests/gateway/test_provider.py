@@ -108,6 +108,13 @@ def test_nothing_may_follow_completed(late: Event) -> None:
     assert stream.is_closed
 
 
+@pytest.mark.parametrize("index", [-1, 1, 7])
+def test_a_choice_that_nobody_asked_for_is_refused(index: int) -> None:
+    for event in (TextDelta(index, "x"), Finished(index, "stop")):
+        with pytest.raises(GrammarError):
+            asyncio.run(read_all(checked(Stream([STARTED, event, COMPLETED]).run(), 1)))
+
+
 def test_an_error_of_the_provider_passes_and_closes_it() -> None:
     stream = Stream([STARTED, TextDelta(0, "x"), EngineFailed("gone")])
     with pytest.raises(EngineFailed, match="gone"):

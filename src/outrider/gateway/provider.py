@@ -52,9 +52,11 @@ async def checked(
                     _require(not started, "started twice")
                     started = True
                 case TextDelta(index=index):
-                    _require(started and index not in finished, f"text for choice {index}")
+                    is_open = 0 <= index < num_choices and index not in finished
+                    _require(started and is_open, f"text for choice {index}")
                 case Finished(index=index):
-                    _require(started and index not in finished, f"choice {index} ends")
+                    is_open = 0 <= index < num_choices and index not in finished
+                    _require(started and is_open, f"choice {index} ends")
                     finished.add(index)
                 case Completed():
                     _require(len(finished) == num_choices, f"{len(finished)} choices finished")

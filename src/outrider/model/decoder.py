@@ -36,7 +36,8 @@ class KvCache:
         k_shape = (num_blocks, config.num_kv_heads, config.head_dim, BLOCK_SIZE)
         v_shape = (num_blocks, config.num_kv_heads, BLOCK_SIZE, config.head_dim)
         self.layers = [
-            (_lazy_zeros(k_shape, kind), _lazy_zeros(v_shape, kind)) for _ in range(config.num_layers)
+            (_lazy_zeros(k_shape, kind), _lazy_zeros(v_shape, kind))
+            for _ in range(config.num_layers)
         ]
         self.num_blocks = num_blocks
 

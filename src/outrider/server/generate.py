@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from outrider.config import ServerConfig
 from outrider.dialects import sse
 from outrider.dialects.base import Decoded, Dialect, Envelope, StreamEncoder, collect
-from outrider.errors import EngineFailed, EngineOverloaded, OutriderError
+from outrider.errors import EngineFailed, EngineOverloaded, OutriderError, RequestTimeout
 from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.provider import checked
 from outrider.server.body import ClientGone, read_body, wait_for_disconnect
@@ -120,6 +120,8 @@ class _Answer:
         headers = reply_headers(self._dialect.name, exchange.request_id)
         if isinstance(error, EngineOverloaded):
             headers["retry-after"] = str(error.retry_after_s)
+        if isinstance(error, RequestTimeout):  # else a client that trickles keeps its connection
+            headers["connection"] = "close"
         await reply(self._send, exchange.status, body, headers)
 
     async def _reply(self, status: int, body: bytes, decoded: Decoded) -> None:

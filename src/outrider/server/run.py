@@ -23,8 +23,8 @@ from outrider.engine.client import EngineClient
 from outrider.errors import ConfigError
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.local import LocalProvider
-from outrider.server.app import build_app
 from outrider.machine import trim_heap
+from outrider.server.app import build_app
 from outrider.text.chat import chat_format
 from outrider.text.tokenizer import Tokenizer
 

@@ -1,0 +1,104 @@
+# What a user and CI run. `make serve` and `make test` need Python 3.11+, a C++ compiler and make;
+# everything else goes into .venv. A step that fails says so in one line and shows the end of its log.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOG := $(VENV)/install.log
+MODEL ?= smollm2-135m-instruct
+KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
+
+SHELL := /bin/sh
+.NOTPARALLEL:
+.PHONY: setup build test parity lint fix bench serve ci clean sanitize help
+
+help:
+	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
+	@echo "make test     install what tests need and run them (ARGS= goes to pytest)"
+	@echo "make setup    only install, into .venv"
+	@echo "make build    the same; run it after a change of the C++ kernels"
+	@echo "make parity   compare with torch and transformers"
+	@echo "make bench    measure side by side with llama-cpp-python"
+	@echo "make lint     check style and types; make fix repairs what can be repaired"
+	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
+	@echo "make ci       lint, test, parity and sanitize"
+	@echo "make clean    remove .venv and everything built"
+
+serve: setup
+	@$(BIN)/outrider pull $(MODEL)
+	@exec $(BIN)/outrider serve $(MODEL) $(if $(PORT),--port $(PORT))
+
+setup: $(VENV)/.installed
+build: $(VENV)/.installed
+
+test: $(VENV)/.extra-test
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+parity: $(VENV)/.extra-test $(VENV)/.extra-parity
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/python -m pytest -q -m parity $(ARGS)
+
+bench: $(VENV)/.extra-bench
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/python benchmarks/engine.py $(ARGS)
+	@$(BIN)/python benchmarks/start.py
+
+lint: $(VENV)/.extra-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+fix: $(VENV)/.extra-test
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+ci: lint test parity sanitize
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# $(1) what is done, $(2) the command: quiet unless it fails.
+define quietly
+@echo "$(1) …"; $(2) > $(LOG) 2>&1 || { tail -n 40 $(LOG); \
+echo "$(1) failed; the log is in $(LOG)" >&2; exit 1; }
+endef
+
+# $(1) the shell condition that must hold, $(2) the line to print if it doesn't.
+define need
+@$(1) || { echo "$(2)" >&2; exit 1; }
+endef
+
+$(VENV)/.python:
+	$(call need,command -v $(PYTHON) >/dev/null,no $(PYTHON) found: install Python 3.11 or newer$(comma) on Debian: apt-get install python3)
+	$(call need,$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3$(comma) 11))',$(PYTHON) is too old: Outrider needs Python 3.11 or newer; choose another with make PYTHON=python3.12)
+	$(call need,command -v $(CXX) >/dev/null || command -v c++ >/dev/null || command -v clang++ >/dev/null,no C++ compiler found: install one$(comma) on Debian: apt-get install g++)
+	$(call need,$(PYTHON) -c '$(HAS_HEADERS)',the headers of $(PYTHON) are missing: on Debian: apt-get install python3-dev)
+	$(call need,$(PYTHON) -c 'import venv' 2>/dev/null,$(PYTHON) has no venv module: on Debian: apt-get install python3-venv)
+	$(call need,$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(PYTHON) -m pip --version >/dev/null 2>&1,$(PYTHON) has neither ensurepip nor pip: on Debian: apt-get install python3-venv)
+	@rm -rf $(VENV) && mkdir $(VENV)
+	$(call quietly,making $(VENV),$(MAKE_VENV))
+	@touch $@
+
+comma := ,
+HAS_HEADERS := import os$(comma) sys$(comma) sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include")$(comma) "Python.h")))
+# Debian splits ensurepip off Python: then the system's pip brings pip into the environment.
+MAKE_VENV = if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); else \
+$(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install pip; fi
+
+$(VENV)/.installed: $(VENV)/.python pyproject.toml CMakeLists.txt $(KERNELS)
+	$(call quietly,building the kernels and installing Outrider (a minute or two),$(BIN)/python -m pip install -e .)
+	@touch $@
+
+EXTRA = import sys$(comma) tomllib; print(*tomllib.load(open("pyproject.toml"$(comma) "rb"))["project"]["optional-dependencies"][sys.argv[1]]$(comma) sep="\n")
+
+# The packages of an extra, without building Outrider again.
+$(VENV)/.extra-%: $(VENV)/.installed
+	@$(BIN)/python -c '$(EXTRA)' $* > $(VENV)/$*.txt
+	$(call quietly,installing what $* needs,$(BIN)/python -m pip install -r $(VENV)/$*.txt)
+	@touch $@
+
+sanitize: $(VENV)/.extra-test
+	@asan=$$($(CXX) -print-file-name=libasan.so); case $$asan in \
+	/*) CXX=$(CXX) bash tests/kernels/sanitize.sh $(BIN)/python;; \
+	*) echo "sanitize: $(CXX) has no libasan.so; skipped";; esac

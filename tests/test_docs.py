@@ -1,0 +1,209 @@
+"""The documents say what is there: settings, errors, routes, and examples that are run.
+
+Examples are taken from the pages as they stand. Those with a server run against a real one, with
+the port of the page replaced by a free one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.routing import Route
+
+from outrider import errors
+from outrider.config import (
+    ENGINE_SETTINGS,
+    SERVER_SETTINGS,
+    SETTINGS,
+    STORE_SETTINGS,
+    ServerConfig,
+    Setting,
+)
+from outrider.gateway.catalogue import Catalogue
+from outrider.server.app import build_app
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+PAGE_ADDRESS = "http://127.0.0.1:8000"
+
+
+def page_name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Give the code blocks of a page that are marked with a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def settings_rows(rows: tuple[Setting, ...]) -> list[str]:
+    """Write the rows that docs/settings.md has for some settings."""
+    lines = []
+    for row in rows:
+        default = str(row.default).lower() if isinstance(row.default, bool) else row.default
+        lines.append(
+            f"| `{row.name}` | `{row.flag}` | `{row.variable}` | `{default}` | {row.accepted} "
+            f"| {row.help} |"
+        )
+    return lines
+
+
+@pytest.mark.parametrize(
+    "rows", [ENGINE_SETTINGS, SERVER_SETTINGS, STORE_SETTINGS], ids=["engine", "server", "store"]
+)
+def test_every_setting_is_documented_as_it_is(rows: tuple[Setting, ...]) -> None:
+    assert "\n".join(settings_rows(rows)) in (DOCS / "settings.md").read_text()
+
+
+def test_no_other_setting_is_documented() -> None:
+    documented = re.findall(r"^\| `(\w+)` \| `--", (DOCS / "settings.md").read_text(), re.MULTILINE)
+    assert documented == [row.name for row in SETTINGS]
+
+
+def error_classes(base: type[errors.OutriderError]) -> Iterator[type[errors.OutriderError]]:
+    yield base
+    for child in base.__subclasses__():
+        yield from error_classes(child)
+
+
+def test_every_error_is_documented_with_code_and_status() -> None:
+    text = (DOCS / "errors.md").read_text()
+    for error in error_classes(errors.OutriderError):
+        status = "–" if issubclass(error, errors.ConfigError) else error.status
+        retryable = "yes" if error.retryable else "no"
+        row = f"| `{error.__name__}` | `{error.code}` | {status} | {retryable} |"
+        assert row in text, row
+
+
+def test_every_route_is_documented() -> None:
+    app = build_app(ServerConfig(), Catalogue([]))
+    text = (DOCS / "api.md").read_text()
+    for route in app.routes:
+        assert isinstance(route, Route)
+        path = re.sub(r":\w+\}", "}", route.path)
+        for method in (route.methods or set()) - {"HEAD"}:
+            assert f"| {method} | `{path}` |" in text, f"{method} {path}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{page_name(path)} links to {target}"
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "decisions").glob("*.md")), ids=page_name)
+def test_a_decision_says_what_why_and_when_on_one_page(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 60
+    assert re.search(r"^\d{4}-\d{2}-\d{2}$", text, re.MULTILINE)
+    for heading in ("Context", "Choice", "Rejected"):
+        assert f"## {heading}" in text
+
+
+def test_the_architecture_fits_on_two_pages() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 130
+
+
+def test_the_commands_of_the_make_file_are_those_of_the_documents() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in PAGES:
+        used = set(re.findall(r"^make (\w+)|`make (\w+)", path.read_text(), re.MULTILINE))
+        for target in {name for pair in used for name in pair if name}:
+            assert target in targets, f"{page_name(path)} names make {target}"
+
+
+def test_the_first_minute_of_the_readme_is_two_commands() -> None:
+    commands = blocks(ROOT / "README.md", "sh")
+    assert commands[0] == "make serve\n"
+    assert commands[1].startswith(f"curl -sN {PAGE_ADDRESS}/v1/chat/completions ")
+    assert commands[2] == "make test\n"
+
+
+@pytest.fixture(scope="module")
+def address(model_path: Path) -> Iterator[str]:
+    """The server that `make serve` starts once all is installed and pulled, on a free port."""
+    del model_path
+    serve = re.search(r"exec \$\(BIN\)/outrider (serve) ", (ROOT / "Makefile").read_text())
+    assert serve
+    command = [sys.executable, "-m", "outrider", serve[1], "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if match := re.search(r"on (http://[\d.]+:\d+);", line):
+                yield match[1]
+                break
+        else:
+            pytest.fail(f"the server ended with code {process.wait()}")
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an `outrider` that is the one under test, for the PATH of examples."""
+    folder = tmp_path_factory.mktemp("bin")
+    script = folder / "outrider"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m outrider "$@"\n')
+    script.chmod(0o755)
+    return folder
+
+
+def run_shell(command: str, address: str, bin_folder: Path) -> str:
+    result = subprocess.run(
+        ["/bin/sh", "-ec", command.replace(PAGE_ADDRESS, address)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"},
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.mark.real_model
+def test_the_first_minute_of_the_readme_streams_text(address: str, bin_folder: Path) -> None:
+    answer = run_shell(blocks(ROOT / "README.md", "sh")[1], address, bin_folder)
+    events = [line for line in answer.splitlines() if line.startswith("data: ")]
+    assert events[-1] == "data: [DONE]"
+    text = "".join(re.findall(r'"content":"((?:[^"\\]|\\.)*)"', answer))
+    assert len(events) > 5
+    assert len(text) > 10
+
+
+def examples(language: str, *names: str) -> list[object]:
+    return [
+        pytest.param(block, id=f"{name}-{number}")
+        for name in names
+        for number, block in enumerate(blocks(ROOT / name, language))
+    ]
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize("example", examples("sh", "docs/cli.md"))
+def test_shell_examples_run(example: str, address: str, bin_folder: Path) -> None:
+    assert run_shell(example, address, bin_folder).strip()
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize(
+    "example", examples("python", "README.md", "docs/library.md", "docs/api.md")
+)
+def test_python_examples_run(example: str, address: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-"],
+        input=example.replace(PAGE_ADDRESS, address),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, f"{example}\n{result.stdout}\n{result.stderr}"
+    assert result.stdout.strip()
