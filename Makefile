@@ -47,11 +47,13 @@ bench: $(VENV)/.extra-bench
 lint: $(VENV)/.extra-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run --Werror $(KERNELS)
 	@$(BIN)/mypy
 
 fix: $(VENV)/.extra-test
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(KERNELS)
 
 ci: lint test parity sanitize
 

@@ -99,13 +99,12 @@ struct PieceBlocks {
 };
 
 template <int R, typename T>
-void attend_rows(PartialSoftmax result, float* scores, const QueryRow* rows,
-                 const PieceBlocks<T>& blocks, int64_t head_dim, float scale) {
+void attend_rows(PartialSoftmax result, float* scores, const QueryRow* rows, const PieceBlocks<T>& blocks,
+                 int64_t head_dim, float scale) {
   int64_t i = 0;
   for (; i + kTogether <= blocks.count; i += kTogether)
     score_blocks<R, kTogether>(scores + i * kBlock, rows, blocks.k + i, head_dim, scale);
-  for (; i < blocks.count; ++i)
-    score_blocks<R, 1>(scores + i * kBlock, rows, blocks.k + i, head_dim, scale);
+  for (; i < blocks.count; ++i) score_blocks<R, 1>(scores + i * kBlock, rows, blocks.k + i, head_dim, scale);
   const int64_t num_keys = blocks.count * kBlock;
   for (int r = 0; r < R; ++r) {
     mask_row(scores + r * kPiece, rows[r], blocks.begin, blocks.begin + num_keys);
@@ -146,8 +145,8 @@ PieceBlocks<T> find_blocks(const QueryRow* rows, int64_t num_rows, const KvView&
 }
 
 template <typename T>
-void attend_piece_typed(PartialSoftmax result, float* scores, const QueryRow* rows,
-                        int64_t num_rows, const KvView& kv, int64_t piece, float scale) {
+void attend_piece_typed(PartialSoftmax result, float* scores, const QueryRow* rows, int64_t num_rows,
+                        const KvView& kv, int64_t piece, float scale) {
   const PieceBlocks<T> blocks = find_blocks<T>(rows, num_rows, kv, piece);
   for (int64_t r = 0; r < num_rows;) {
     const PartialSoftmax part = {result.max + r, result.sum + r, result.out + r * kv.head_dim};
@@ -155,13 +154,25 @@ void attend_piece_typed(PartialSoftmax result, float* scores, const QueryRow* ro
     const int64_t now = left < kAttendRows ? left : kAttendRows;
     switch (now) {
 #if defined(__AVX512F__)
-      case 6: attend_rows<6>(part, scores, rows + r, blocks, kv.head_dim, scale); break;
-      case 5: attend_rows<5>(part, scores, rows + r, blocks, kv.head_dim, scale); break;
-      case 4: attend_rows<4>(part, scores, rows + r, blocks, kv.head_dim, scale); break;
+      case 6:
+        attend_rows<6>(part, scores, rows + r, blocks, kv.head_dim, scale);
+        break;
+      case 5:
+        attend_rows<5>(part, scores, rows + r, blocks, kv.head_dim, scale);
+        break;
+      case 4:
+        attend_rows<4>(part, scores, rows + r, blocks, kv.head_dim, scale);
+        break;
 #endif
-      case 3: attend_rows<3>(part, scores, rows + r, blocks, kv.head_dim, scale); break;
-      case 2: attend_rows<2>(part, scores, rows + r, blocks, kv.head_dim, scale); break;
-      default: attend_rows<1>(part, scores, rows + r, blocks, kv.head_dim, scale); break;
+      case 3:
+        attend_rows<3>(part, scores, rows + r, blocks, kv.head_dim, scale);
+        break;
+      case 2:
+        attend_rows<2>(part, scores, rows + r, blocks, kv.head_dim, scale);
+        break;
+      default:
+        attend_rows<1>(part, scores, rows + r, blocks, kv.head_dim, scale);
+        break;
     }
     r += now;
   }

@@ -42,7 +42,7 @@ struct Weight {
     require(rows > 0 && cols > 0 && rows < (int64_t(1) << 40) && cols < (int64_t(1) << 31),
             "rows and cols must be positive");
     static constexpr int64_t kTileBytes[] = {2048, 1024, 544, 576, 288, 320};
-    view = {Format(format), rows, cols, (rows + kPanel - 1) / kPanel, (cols + kGroup - 1) / kGroup,
+    view = {Format(format),     rows,       cols, (rows + kPanel - 1) / kPanel, (cols + kGroup - 1) / kGroup,
             kTileBytes[format], data.data()};
     require(int64_t(data.size()) == view.num_panels * view.num_groups * view.tile_bytes,
             "data: size doesn't match format, rows and cols");
@@ -113,7 +113,8 @@ void rope(Context& context, const Heads& x, const ConstMatrix& cosines, const Co
   const int64_t num_rows = int64_t(x.shape(0));
   nb::gil_scoped_release release;
   context.for_rows(num_rows, num_heads * head_dim, [&](int64_t t) {
-    context.kernels().rope_row(rows + t * num_heads * head_dim, c + t * half, s + t * half, num_heads, head_dim);
+    context.kernels().rope_row(rows + t * num_heads * head_dim, c + t * half, s + t * half, num_heads,
+                               head_dim);
   });
 }
 
@@ -157,8 +158,8 @@ void store_kv(Context& context, const ConstHeads& k, const ConstHeads& v, const 
   void *k_data = k_cache.data(), *v_data = v_cache.data();
   nb::gil_scoped_release release;
   context.for_rows(num_rows, row, [&](int64_t t) {
-    context.kernels().store_kv_row(k_data, v_data, view.is_bf16, keys + t * row, values + t * row,
-                                   slots[t], view.num_kv_heads, view.head_dim);
+    context.kernels().store_kv_row(k_data, v_data, view.is_bf16, keys + t * row, values + t * row, slots[t],
+                                   view.num_kv_heads, view.head_dim);
   });
 }
 
@@ -199,9 +200,16 @@ void attend(Context& context, const ConstHeads& q, const nb::tuple& cache, const
           "q: head size must be the cache's and heads a multiple of its heads");
   require(chunk_size >= 0, "chunk_size must not be negative");
   seqs.check(int64_t(q.shape(0)), int64_t(k_cache.shape(0)));
-  const AttentionBatch batch = {q.data(), out.data(), seqs.block_tables.data(), seqs.cu_query_lens.data(),
-                                seqs.seq_lens.data(), int64_t(seqs.seq_lens.shape(0)),
-                                int64_t(seqs.block_tables.shape(1)), int64_t(q.shape(1)), chunk_size, scale};
+  const AttentionBatch batch = {q.data(),
+                                out.data(),
+                                seqs.block_tables.data(),
+                                seqs.cu_query_lens.data(),
+                                seqs.seq_lens.data(),
+                                int64_t(seqs.seq_lens.shape(0)),
+                                int64_t(seqs.block_tables.shape(1)),
+                                int64_t(q.shape(1)),
+                                chunk_size,
+                                scale};
   nb::gil_scoped_release release;
   context.attend(batch, view);
 }
@@ -226,7 +234,8 @@ NB_MODULE(_kernels, m) {
   m.def("supported_isas", &supported_isas);
   m.def("linear", &linear, "context"_a, "x"_a.noconvert(), "weights"_a, "outs"_a, "accumulate"_a = false);
   m.def("embed", &embed, "context"_a, "weight"_a, "token_ids"_a.noconvert(), "out"_a.noconvert());
-  m.def("rmsnorm", &rmsnorm, "context"_a, "x"_a.noconvert(), "gain"_a.noconvert(), "eps"_a, "out"_a.noconvert());
+  m.def("rmsnorm", &rmsnorm, "context"_a, "x"_a.noconvert(), "gain"_a.noconvert(), "eps"_a,
+        "out"_a.noconvert());
   m.def("rope", &rope, "context"_a, "x"_a.noconvert(), "cosines"_a.noconvert(), "sines"_a.noconvert());
   m.def("swiglu", &swiglu, "context"_a, "gate"_a.noconvert(), "up"_a.noconvert(), "out"_a.noconvert());
   m.def("store_kv", &store_kv, "context"_a, "k"_a.noconvert(), "v"_a.noconvert(), "k_cache"_a.noconvert(),

@@ -20,8 +20,8 @@ T* grow(std::vector<T>& buffer, int64_t size) {
 
 }  // namespace
 
-Activations Context::convert(const float* x, int64_t num_rows, int64_t cols, bool to_quants,
-                             bool to_bf16, bool to_f32) {
+Activations Context::convert(const float* x, int64_t num_rows, int64_t cols, bool to_quants, bool to_bf16,
+                             bool to_f32) {
   const int64_t stride = (cols + kGroup - 1) / kGroup * kGroup, groups = stride / kGroup;
   Activations form = {};
   form.stride = stride;
@@ -52,9 +52,8 @@ Activations Context::convert(const float* x, int64_t num_rows, int64_t cols, boo
   return form;
 }
 
-void Context::linear(const float* x, int64_t num_rows, int64_t cols,
-                     const std::vector<WeightView>& weights, const std::vector<float*>& outs,
-                     bool accumulate) {
+void Context::linear(const float* x, int64_t num_rows, int64_t cols, const std::vector<WeightView>& weights,
+                     const std::vector<float*>& outs, bool accumulate) {
   bool to_quants = false, to_bf16 = false, to_f32 = false;
   int64_t num_panels = 0;
   for (const WeightView& w : weights) {
@@ -66,8 +65,7 @@ void Context::linear(const float* x, int64_t num_rows, int64_t cols,
   const Activations form = convert(x, num_rows, cols, to_quants, to_bf16, to_f32);
   const int64_t row_bytes = form.stride * (to_f32 ? 4 : to_bf16 ? 2 : 1);
   const int64_t row_chunk = std::max<int64_t>(kTileRows, kRowChunkBytes / row_bytes / kTileRows * kTileRows);
-  const int64_t panels_per_task =
-      std::max<int64_t>(1, num_panels / (kTasksPerThread * pool_.num_threads()));
+  const int64_t panels_per_task = std::max<int64_t>(1, num_panels / (kTasksPerThread * pool_.num_threads()));
   const int64_t tasks_per_chunk = (num_panels + panels_per_task - 1) / panels_per_task;
   const int64_t num_chunks = (num_rows + row_chunk - 1) / row_chunk;
   pool_.run(num_chunks * tasks_per_chunk, [&](int64_t task, int) {
@@ -78,8 +76,8 @@ void Context::linear(const float* x, int64_t num_rows, int64_t cols,
     for (size_t i = 0; i < weights.size() && end > 0; ++i) {
       const WeightView& w = weights[i];
       if (begin < w.num_panels)
-        kernels_->matmul(outs[i], w.rows, form, w, row_begin, row_end, begin,
-                         std::min(end, w.num_panels), accumulate);
+        kernels_->matmul(outs[i], w.rows, form, w, row_begin, row_end, begin, std::min(end, w.num_panels),
+                         accumulate);
       begin = std::max<int64_t>(0, begin - w.num_panels);
       end -= w.num_panels;
     }
@@ -157,8 +155,8 @@ void Context::attend(const AttentionBatch& batch, const KvView& kv) {
     for (int64_t piece = tile.first_piece; piece <= tile.last_piece; ++piece) {
       const PartialSoftmax part = partial_at(partial_of_piece(piece));
       for (int64_t r = 0; r < tile.num_rows; ++r)
-        kernels_->merge_partial(total.max + r, total.sum + r, total.out + r * kv.head_dim,
-                                part.max[r], part.sum[r], part.out + r * kv.head_dim, kv.head_dim);
+        kernels_->merge_partial(total.max + r, total.sum + r, total.out + r * kv.head_dim, part.max[r],
+                                part.sum[r], part.out + r * kv.head_dim, kv.head_dim);
     }
     for (int64_t r = 0; r < tile.num_rows; ++r)
       for (int64_t d = 0; d < kv.head_dim; ++d)

@@ -26,7 +26,7 @@ struct AttentionBatch {
   const int32_t* cu_query_lens;  // [S + 1]
   const int32_t* seq_lens;       // [S] context length, this step's tokens included
   int64_t num_seqs, max_blocks, num_heads;
-  int64_t chunk_size;            // keys of earlier chunks are invisible; 0: no chunks
+  int64_t chunk_size;  // keys of earlier chunks are invisible; 0: no chunks
   float scale;
 };
 
@@ -46,7 +46,8 @@ class Context {
   // body(row) for every row, in parallel when there are enough values to pay for it.
   template <typename Body>
   void for_rows(int64_t num_rows, int64_t values_per_row, const Body& body) {
-    const int64_t rows_per_task = values_per_row >= kMinTaskValues ? 1 : kMinTaskValues / values_per_row;
+    const int64_t values = values_per_row > 0 ? values_per_row : 1;
+    const int64_t rows_per_task = values >= kMinTaskValues ? 1 : kMinTaskValues / values;
     const int64_t num_tasks = (num_rows + rows_per_task - 1) / rows_per_task;
     pool_.run(num_tasks, [&](int64_t task, int) {
       const int64_t end = (task + 1) * rows_per_task < num_rows ? (task + 1) * rows_per_task : num_rows;

@@ -22,8 +22,7 @@ void rmsnorm_row(float* out, const float* x, const float* gain, float eps, int64
 }
 
 // (a + bi) (cos + i sin) per interleaved pair (Su et al., arXiv:2104.09864)
-void rope_row(float* x, const float* cosines, const float* sines, int64_t num_heads,
-              int64_t head_dim) {
+void rope_row(float* x, const float* cosines, const float* sines, int64_t num_heads, int64_t head_dim) {
   for (int64_t head = 0; head < num_heads; ++head, x += head_dim) {
     for (int64_t i = 0; i < head_dim / 2; ++i) {
       const float a = x[2 * i], b = x[2 * i + 1];
@@ -56,8 +55,8 @@ inline void put(uint16_t* cache, int64_t index, float value) { cache[index] = fl
 
 // k goes to [block, head, D, offset] and v to [block, head, offset, D].
 template <typename T>
-void store_kv(T* k_cache, T* v_cache, const float* k, const float* v, int64_t slot,
-              int64_t num_kv_heads, int64_t head_dim) {
+void store_kv(T* k_cache, T* v_cache, const float* k, const float* v, int64_t slot, int64_t num_kv_heads,
+              int64_t head_dim) {
   const int64_t block = slot / kBlock, offset = slot % kBlock;
   for (int64_t head = 0; head < num_kv_heads; ++head) {
     const int64_t base = (block * num_kv_heads + head) * head_dim * kBlock;
@@ -68,14 +67,13 @@ void store_kv(T* k_cache, T* v_cache, const float* k, const float* v, int64_t sl
   }
 }
 
-void store_kv_row(void* k_cache, void* v_cache, bool is_bf16, const float* k, const float* v,
-                  int64_t slot, int64_t num_kv_heads, int64_t head_dim) {
+void store_kv_row(void* k_cache, void* v_cache, bool is_bf16, const float* k, const float* v, int64_t slot,
+                  int64_t num_kv_heads, int64_t head_dim) {
   if (is_bf16)
-    store_kv(static_cast<uint16_t*>(k_cache), static_cast<uint16_t*>(v_cache), k, v, slot,
-             num_kv_heads, head_dim);
-  else
-    store_kv(static_cast<float*>(k_cache), static_cast<float*>(v_cache), k, v, slot, num_kv_heads,
+    store_kv(static_cast<uint16_t*>(k_cache), static_cast<uint16_t*>(v_cache), k, v, slot, num_kv_heads,
              head_dim);
+  else
+    store_kv(static_cast<float*>(k_cache), static_cast<float*>(v_cache), k, v, slot, num_kv_heads, head_dim);
 }
 
 }  // namespace

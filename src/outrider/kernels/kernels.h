@@ -10,11 +10,11 @@
 
 namespace outrider {
 
-constexpr int64_t kPanel = 16;       // output columns of a weight tile (layout.py: PANEL)
-constexpr int64_t kGroup = 32;       // values along K that share a scale (layout.py: GROUP)
-constexpr int64_t kBlock = 16;       // positions per KV block (batch.py: BLOCK_SIZE)
-constexpr int64_t kPiece = 256;      // keys that one partial softmax covers
-constexpr int64_t kTileRows = 16;    // query rows that share a pass over the keys
+constexpr int64_t kPanel = 16;     // output columns of a weight tile (layout.py: PANEL)
+constexpr int64_t kGroup = 32;     // values along K that share a scale (layout.py: GROUP)
+constexpr int64_t kBlock = 16;     // positions per KV block (batch.py: BLOCK_SIZE)
+constexpr int64_t kPiece = 256;    // keys that one partial softmax covers
+constexpr int64_t kTileRows = 16;  // query rows that share a pass over the keys
 
 enum Format : int { kF32 = 0, kBf16 = 1, kQ8 = 2, kQ8Offset = 3, kQ4 = 4, kQ4Offset = 5 };
 
@@ -34,16 +34,16 @@ struct WeightView {
 struct ActivationTile {
   int8_t q[kTileRows][kGroup];
   float scale[kTileRows];
-  float sum[kTileRows];      // scale * sum of q: what an offset multiplies
-  int32_t bias[kTileRows];   // -8 * sum of q: what makes unsigned nibbles signed
+  float sum[kTileRows];     // scale * sum of q: what an offset multiplies
+  int32_t bias[kTileRows];  // -8 * sum of q: what makes unsigned nibbles signed
 };
 
 // The rows of x in the form a weight format needs; only the arrays of that form are set.
 struct Activations {
-  const float* f32;              // [T, stride]                       format f32
-  const uint16_t* bf16;          // [T, stride]                       format bf16
-  const ActivationTile* tiles;   // [ceil(T / 16), stride / 32]       quantised formats
-  int64_t stride;                // K rounded up to a multiple of 32
+  const float* f32;             // [T, stride]                       format f32
+  const uint16_t* bf16;         // [T, stride]                       format bf16
+  const ActivationTile* tiles;  // [ceil(T / 16), stride / 32]       quantised formats
+  int64_t stride;               // K rounded up to a multiple of 32
 };
 
 // One query row of attention: a head of a token.
@@ -81,16 +81,14 @@ struct Kernels {
   void (*round_row_to_bf16)(uint16_t* out, const float* x, int64_t cols, int64_t stride);
   // out[t, n] (+)= sum_k x[t, k] w[n, k] for t in [row_begin, row_end), n in the panels
   // [panel_begin, panel_end). out has `out_stride` floats per row.
-  void (*matmul)(float* out, int64_t out_stride, const Activations& x, const WeightView& w,
-                 int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end,
-                 bool accumulate);
+  void (*matmul)(float* out, int64_t out_stride, const Activations& x, const WeightView& w, int64_t row_begin,
+                 int64_t row_end, int64_t panel_begin, int64_t panel_end, bool accumulate);
   // out [K] = row `index` of w.
   void (*weight_row)(float* out, const WeightView& w, int64_t index);
   // out [C] = x / sqrt(mean(x^2) + eps) * gain; out may alias x.
   void (*rmsnorm_row)(float* out, const float* x, const float* gain, float eps, int64_t cols);
   // Rotate the pairs (2i, 2i + 1) of each head: x [H, D] in place, cosines and sines [D / 2].
-  void (*rope_row)(float* x, const float* cosines, const float* sines, int64_t num_heads,
-                   int64_t head_dim);
+  void (*rope_row)(float* x, const float* cosines, const float* sines, int64_t num_heads, int64_t head_dim);
   // out [F] = silu(gate) * up; out may alias either.
   void (*swiglu_row)(float* out, const float* gate, const float* up, int64_t cols);
   // Write a token's k and v [KV, D] into slot `slot` = block * 16 + offset of the cache.
@@ -98,8 +96,8 @@ struct Kernels {
                        int64_t slot, int64_t num_kv_heads, int64_t head_dim);
   // Softmax of up to 16 rows over the keys of piece `piece` (positions 256 p .. 256 p + 255).
   // scores is scratch of [16, 256] floats.
-  void (*attend_piece)(PartialSoftmax result, float* scores, const QueryRow* rows,
-                       int64_t num_rows, const KvView& kv, int64_t piece, float scale);
+  void (*attend_piece)(PartialSoftmax result, float* scores, const QueryRow* rows, int64_t num_rows,
+                       const KvView& kv, int64_t piece, float scale);
   // Fold one row's partial (max, sum, out [D]) into a running one, in place.
   void (*merge_partial)(float* max, float* sum, float* out, float piece_max, float piece_sum,
                         const float* piece_out, int64_t head_dim);

@@ -87,8 +87,8 @@ inline Vi dot_quad(Vi acc, Bytes w, const int8_t* x) {
 
 // R rows against P panels: each broadcast of four activations meets P weight vectors.
 template <bool kFourBits, bool kHasOffset, int R, int P>
-void quant_panels(float* out, int64_t out_stride, const Activations& x, int64_t row,
-                  const WeightView& w, int64_t panel, int64_t width, bool accumulate) {
+void quant_panels(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
+                  int64_t panel, int64_t width, bool accumulate) {
   constexpr int64_t kQuantBytes = kFourBits ? 256 : 512;
   const int64_t panel_bytes = w.num_groups * w.tile_bytes;
   const uint8_t* tile = w.data + panel * panel_bytes;
@@ -134,8 +134,8 @@ void quant_panels(float* out, int64_t out_stride, const Activations& x, int64_t 
 }
 
 template <int R>
-void f32_panel(float* out, int64_t out_stride, const Activations& x, int64_t row,
-               const WeightView& w, int64_t panel, int64_t width, bool accumulate) {
+void f32_panel(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
+               int64_t panel, int64_t width, bool accumulate) {
   const float* tile = reinterpret_cast<const float*>(w.data) + panel * x.stride * kPanel;
   Vf acc[R];
   for (int r = 0; r < R; ++r) acc[r] = vset(0.0f);
@@ -165,8 +165,8 @@ inline Vf bf16_pair(Vf acc, const uint16_t* tile, const uint16_t* x) {
 }
 
 template <bool kHardware, int R>
-void bf16_panel(float* out, int64_t out_stride, const Activations& x, int64_t row,
-                const WeightView& w, int64_t panel, int64_t width, bool accumulate) {
+void bf16_panel(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
+                int64_t panel, int64_t width, bool accumulate) {
   const uint16_t* tile = reinterpret_cast<const uint16_t*>(w.data) + panel * x.stride * kPanel;
   Vf acc[R];
   for (int r = 0; r < R; ++r) acc[r] = vset(0.0f);
@@ -177,8 +177,8 @@ void bf16_panel(float* out, int64_t out_stride, const Activations& x, int64_t ro
       if (kHardware) {
         int32_t word;
         memcpy(&word, pair, 4);
-        acc[r].v = _mm512_dpbf16_ps(acc[r].v, (__m512bh)_mm512_loadu_si512(tile),
-                                    (__m512bh)_mm512_set1_epi32(word));
+        acc[r].v =
+            _mm512_dpbf16_ps(acc[r].v, (__m512bh)_mm512_loadu_si512(tile), (__m512bh)_mm512_set1_epi32(word));
         continue;
       }
 #endif
@@ -189,8 +189,8 @@ void bf16_panel(float* out, int64_t out_stride, const Activations& x, int64_t ro
 }
 
 template <bool kBf16Hardware, int R, int P>
-void panel_rows(float* out, int64_t out_stride, const Activations& x, int64_t row,
-                const WeightView& w, int64_t panel, bool accumulate) {
+void panel_rows(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
+                int64_t panel, bool accumulate) {
   const int64_t begin = panel * kPanel, width = w.rows - begin;
   float* at = out + row * out_stride + begin;
   switch (w.format) {
@@ -200,20 +200,24 @@ void panel_rows(float* out, int64_t out_stride, const Activations& x, int64_t ro
       return;
     case kBf16:
       for (int p = 0; p < P; ++p)
-        bf16_panel<kBf16Hardware, R>(at + p * kPanel, out_stride, x, row, w, panel + p,
-                                     width - p * kPanel, accumulate);
+        bf16_panel<kBf16Hardware, R>(at + p * kPanel, out_stride, x, row, w, panel + p, width - p * kPanel,
+                                     accumulate);
       return;
-    case kQ8: return quant_panels<false, false, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
-    case kQ8Offset: return quant_panels<false, true, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
-    case kQ4: return quant_panels<true, false, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
-    case kQ4Offset: return quant_panels<true, true, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
+    case kQ8:
+      return quant_panels<false, false, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
+    case kQ8Offset:
+      return quant_panels<false, true, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
+    case kQ4:
+      return quant_panels<true, false, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
+    case kQ4Offset:
+      return quant_panels<true, true, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
   }
 }
 
 // All rows against P panels. Blocks of rows stay within the activation tiles of 16.
 template <bool kBf16Hardware, int P>
-void all_rows(float* out, int64_t out_stride, const Activations& x, const WeightView& w,
-              int64_t row_begin, int64_t row_end, int64_t panel, bool accumulate) {
+void all_rows(float* out, int64_t out_stride, const Activations& x, const WeightView& w, int64_t row_begin,
+              int64_t row_end, int64_t panel, bool accumulate) {
   for (int64_t tile = row_begin; tile < row_end; tile += kTileRows) {
     const int64_t end = tile + kTileRows < row_end ? tile + kTileRows : row_end;
     int64_t row = tile;
@@ -221,15 +225,13 @@ void all_rows(float* out, int64_t out_stride, const Activations& x, const Weight
       panel_rows<kBf16Hardware, kMostRows, P>(out, out_stride, x, row, w, panel, accumulate);
     for (; row + kSomeRows <= end; row += kSomeRows)
       panel_rows<kBf16Hardware, kSomeRows, P>(out, out_stride, x, row, w, panel, accumulate);
-    for (; row < end; ++row)
-      panel_rows<kBf16Hardware, 1, P>(out, out_stride, x, row, w, panel, accumulate);
+    for (; row < end; ++row) panel_rows<kBf16Hardware, 1, P>(out, out_stride, x, row, w, panel, accumulate);
   }
 }
 
 template <bool kBf16Hardware>
-void matmul(float* out, int64_t out_stride, const Activations& x, const WeightView& w,
-            int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end,
-            bool accumulate) {
+void matmul(float* out, int64_t out_stride, const Activations& x, const WeightView& w, int64_t row_begin,
+            int64_t row_end, int64_t panel_begin, int64_t panel_end, bool accumulate) {
   int64_t panel = panel_begin;
   // One row is bound by the weight stream: a single panel keeps it one stream.
   if (row_end - row_begin > 1)

@@ -8,8 +8,8 @@ namespace {
 
 template <bool kBf16Hardware>
 constexpr Kernels make_table(const char* name) {
-  return {name,         quantise_row, round_row_to_bf16, matmul<kBf16Hardware>, weight_row, rmsnorm_row,
-          rope_row,     swiglu_row,   store_kv_row,      attend_piece,          merge_partial};
+  return {name,     quantise_row, round_row_to_bf16, matmul<kBf16Hardware>, weight_row,   rmsnorm_row,
+          rope_row, swiglu_row,   store_kv_row,      attend_piece,          merge_partial};
 }
 
 }  // namespace

@@ -44,7 +44,9 @@ void ThreadPool::launch(int64_t num_tasks, Call call, const void* context) {
   generation_.fetch_add(1);  // publishes the fields above
   if (num_sleeping_.load() > 0) {
     // Taking the lock orders this after a worker's check of the generation under it.
-    { std::lock_guard<std::mutex> lock(mutex_); }
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+    }
     wake_.notify_all();
   }
   take_tasks(0);

@@ -30,9 +30,12 @@ class ThreadPool {
       for (int64_t task = 0; task < num_tasks; ++task) body(task, 0);
       return;
     }
-    launch(num_tasks, [](const void* context, int64_t task, int thread) {
-      (*static_cast<const Body*>(context))(task, thread);
-    }, &body);
+    launch(
+        num_tasks,
+        [](const void* context, int64_t task, int thread) {
+          (*static_cast<const Body*>(context))(task, thread);
+        },
+        &body);
   }
 
  private:
