@@ -9,7 +9,9 @@ namespace {
 
 // Rows of one pass: their activations stay in a core's second-level cache while weights stream by.
 constexpr int64_t kRowChunkBytes = 384 << 10;
-constexpr int64_t kTasksPerThread = 8;
+// One row is bound by the weight stream, which a new task interrupts; many rows by arithmetic, which
+// more tasks spread more evenly (docs/LOG.md, 2026-11-21).
+constexpr int64_t kTasksPerThread = 8, kTasksPerThreadOneRow = 2;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 template <typename T>
@@ -65,7 +67,8 @@ void Context::linear(const float* x, int64_t num_rows, int64_t cols, const std::
   const Activations form = convert(x, num_rows, cols, to_quants, to_bf16, to_f32);
   const int64_t row_bytes = form.stride * (to_f32 ? 4 : to_bf16 ? 2 : 1);
   const int64_t row_chunk = std::max<int64_t>(kTileRows, kRowChunkBytes / row_bytes / kTileRows * kTileRows);
-  const int64_t panels_per_task = std::max<int64_t>(1, num_panels / (kTasksPerThread * pool_.num_threads()));
+  const int64_t num_tasks = (num_rows == 1 ? kTasksPerThreadOneRow : kTasksPerThread) * pool_.num_threads();
+  const int64_t panels_per_task = (num_panels + num_tasks - 1) / num_tasks;
   const int64_t tasks_per_chunk = (num_panels + panels_per_task - 1) / panels_per_task;
   const int64_t num_chunks = (num_rows + row_chunk - 1) / row_chunk;
   pool_.run(num_chunks * tasks_per_chunk, [&](int64_t task, int) {
