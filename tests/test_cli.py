@@ -100,6 +100,10 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["pull", "nope"], "'nope' can't be pulled; known are smollm2-135m-instruct"),
         (["generate", "x", "--sampling", "seed"], "--sampling is 'seed'; write it as NAME=VALUE"),
         (
+            ["generate", "x", "--sampling", "temperature=2x"],
+            "--sampling temperature is '2x'; expected float, got str",
+        ),
+        (
             ["generate", "x", "--sampling", "temprature=0"],
             "unknown sampling parameter temprature; did you mean temperature?",
         ),

@@ -56,7 +56,10 @@ def parse_sampling(
     try:
         return msgspec.convert(values, SamplingParams, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"--sampling: {error}") from error
+        # msgspec says "Expected `float`, got `str` - at `$.name`".
+        reason, _, path = str(error).replace("`", "").partition(" - at $.")
+        shown = repr(values[path]) if path in values else "of the wrong type"
+        raise ConfigError(f"--sampling {path} is {shown}; {reason.lower()}") from error
 
 
 def _value(name: str, text: str) -> object:

@@ -95,8 +95,12 @@ def _check_range(
     too_low = value <= low if open_low else value < low
     if too_low or value > high or math.isnan(value):
         above = "greater than" if open_low else "at least"
-        upper = "" if math.isinf(high) else f" and at most {high:g}"
-        raise InvalidRequest(f"{name} is {value}; it must be {above} {low:g}{upper}", name)
+        upper = "" if math.isinf(high) else f" and at most {_shown(high)}"
+        raise InvalidRequest(f"{name} is {value}; it must be {above} {_shown(low)}{upper}", name)
+
+
+def _shown(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
 class Message(msgspec.Struct, frozen=True):
