@@ -133,11 +133,11 @@ class Session:
 
 def _load(settings: Configuration) -> tuple[LLM, dict[str, Any]]:
     """Load the model; gives it with its own sampling defaults."""
-    defaults = prepare(settings).generation
+    _, header = prepare(settings)
 
     from outrider.llm import LLM
 
-    return LLM(settings.engine.model, **engine_flags(settings)), dict(defaults)
+    return LLM(settings.engine.model, **engine_flags(settings)), dict(header.generation)
 
 
 def _lines() -> Iterator[str]:

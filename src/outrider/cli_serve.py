@@ -12,7 +12,9 @@ from outrider.cli_settings import progress_bar, with_settings
 from outrider.config import SETTINGS, Configuration, changed
 
 if TYPE_CHECKING:
-    from outrider.checkpoints.packed import PackedModel
+    from pathlib import Path
+
+    from outrider.checkpoints.packed_format import Header
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +39,13 @@ def serve(
     """
     settings = choose_model(settings, name)
     _set_up_logging(settings.server.log_level)
-    packed = prepare(settings)
+    packed_path, _ = prepare(settings)
 
     from outrider.server.run import serve as run_server
 
     given = ", ".join(f"{key} = {value!r}" for key, value in changed(settings).items())
     logger.info("settings: %s", given or "all defaults")
-    run_server(settings.server, settings.engine, packed.path, announce)
+    run_server(settings.server, settings.engine, packed_path, announce)
 
 
 def announce(address: str, model: str) -> None:
@@ -69,19 +71,30 @@ def choose_model(settings: Configuration, name: str | None) -> Configuration:
     return settings._replace(engine=msgspec.structs.replace(settings.engine, model=name))
 
 
-def prepare(settings: Configuration) -> PackedModel:
-    """Find the model, pack its weights if needed and refuse it if memory is too little."""
-    from outrider.checkpoints.packed import PackedModel, ensure_packed
+def prepare(settings: Configuration) -> tuple[Path, Header]:
+    """Find the model, pack its weights if needed and refuse it if memory is too little.
+
+    Gives the packed file and its header. Loads no NumPy where nothing has to be packed: the HTTP
+    process has no use for it.
+    """
+    from outrider.checkpoints.packed_files import find_packed
+    from outrider.checkpoints.packed_format import map_packed
     from outrider.checkpoints.store import Store
     from outrider.engine.memory import plan_kv
     from outrider.machine import available_memory_bytes
 
-    path = Store(settings.home).resolve(settings.engine.model)
+    weights, home = settings.engine.weights, settings.home
+    path = Store(home).resolve(settings.engine.model)
     with progress_bar() as progress:
-        packed_path = ensure_packed(path, settings.engine.weights, settings.home, progress)
-    packed = PackedModel.open(packed_path)
-    plan_kv(settings.engine, packed.config, packed.nbytes, available_memory_bytes())
-    return packed
+        packed_path = find_packed(path, weights, home, progress)
+        if packed_path is None:
+            from outrider.checkpoints.packed import ensure_packed
+
+            packed_path = ensure_packed(path, weights, home, progress)
+    head = map_packed(packed_path)
+    num_bytes = len(head.mapped) - head.data_begin
+    plan_kv(settings.engine, head.header.config, num_bytes, available_memory_bytes())
+    return packed_path, head.header
 
 
 def _set_up_logging(level: str) -> None:

@@ -272,3 +272,12 @@ def test_sigterm_lets_a_stream_finish_and_exits_with_0(model_path: Path) -> None
         seen += chunks
         assert seen[-1].usage.completion_tokens == 100
         assert server.process.wait(PATIENCE_S) == 0
+
+
+def test_the_http_process_of_a_packed_model_loads_no_numpy(model_path: Path) -> None:
+    with serve(model_path):
+        pass  # packs the model if nobody has yet
+    with serve(model_path) as server:
+        mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert "msgspec" in mapped  # the compiled modules of a process are listed there
+        assert "numpy" not in mapped
