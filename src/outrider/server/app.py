@@ -23,7 +23,7 @@ from outrider.dialects.cloudflare_wire import no_route_error
 from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.local import LocalProvider
-from outrider.server.exchange import Exchange
+from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
 from outrider.server.metrics import CONTENT_TYPE, Metrics
 from outrider.server.replies import reply_headers
@@ -73,7 +73,7 @@ class Pages:
         try:
             entry = self._services.catalogue.find(http.path_params["model"])
         except ModelNotFound as error:
-            return _error(http, openai.CHAT_COMPLETIONS, error)
+            return _error(openai.CHAT_COMPLETIONS, error)
         return _json(openai.encode_model(entry.name, entry.created_s))
 
     async def healthz(self, http: Request) -> Response:
@@ -138,11 +138,11 @@ async def fail(http: Request, error: Exception) -> Response:
     logger.error("%s %s failed", http.method, http.url.path, exc_info=error)
     failure = EngineFailed(f"the server failed ({type(error).__name__}); its log says why")
     is_workers_ai = http.url.path.startswith(WORKERS_AI_PREFIX)
-    return _error(http, WorkersAi() if is_workers_ai else openai.CHAT_COMPLETIONS, failure)
+    return _error(WorkersAi() if is_workers_ai else openai.CHAT_COMPLETIONS, failure)
 
 
-def _error(http: Request, dialect: Dialect, error: OutriderError) -> Response:
-    request_id = Exchange(dialect.name, http.url.path, http.headers).request_id
+def _error(dialect: Dialect, error: OutriderError) -> Response:
+    request_id = new_request_id()
     status, body = dialect.encode_error(error, request_id)
     return Response(body, status, reply_headers(dialect.name, request_id))
 

@@ -27,7 +27,7 @@ class Exchange:
     def __init__(self, wire: str, path: str, headers: Headers) -> None:
         self.wire = wire
         self.path = path
-        self.request_id = str(uuid.uuid4())
+        self.request_id = new_request_id()
         self.cache_salt = salt_of(headers)
         self.created_s = int(time.time())
         self.model = ""  # of the catalogue; empty until it is known
@@ -90,6 +90,11 @@ class Exchange:
             ",".join(self._reasons) or "-",
             self.error_code or "-",
         )
+
+
+def new_request_id() -> str:
+    """Make the id that headers, the log and the engine know a request by."""
+    return str(uuid.uuid4())
 
 
 def salt_of(headers: Headers) -> str:
