@@ -1,7 +1,8 @@
 """What single kernels reach: weights read per second and multiplications per second.
 
-Matmul in each format with 1, 16 and 512 rows, and attention over a paged cache for a prompt, a
-long context and a batch. Best of several runs; compare before and after a change on one machine.
+Matmul in each format with 1, 16 and 512 rows, the same with experts, and attention over a paged
+cache for a prompt, a long context, a batch and a tile of a vision tower. Best of several runs;
+compare before and after a change on one machine.
 Usage: kernels.py [--threads N] [--isa NAME] [--out FILE.json]
 """
 
@@ -12,22 +13,44 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outrider import kernels
 from outrider.kernels.formats import Format, packed_nbytes
 from outrider.machine import num_cores
 
 RUNS = 12
-SHAPES = ((1536, 576), (5120, 5120))  # SmolLM2's gate projection, Scout's query projection
+# SmolLM2's gate projection, Scout's query projection, the first matrix of its vision tower's MLP
+SHAPES = ((1536, 576), (5120, 5120), (5632, 1408))
 ROWS = (1, 16, 512)
-# heads, KV heads, head size, context, query tokens, sequences
+NUM_EXPERTS, EXPERT_SHAPE = 16, (1024, 2560)
+
+
+class Scene(NamedTuple):
+    """Queries at the end of sequences of one length."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    length: int
+    queries: int
+    num_seqs: int
+    dtype: str = "bf16"
+    is_causal: bool = True
+
+
 SCENES = (
-    (9, 3, 64, 512, 512, 1),
-    (9, 3, 64, 4096, 1, 1),
-    (9, 3, 64, 128, 1, 16),
-    (40, 8, 128, 512, 512, 1),
+    Scene(9, 3, 64, 512, 512, 1),
+    Scene(9, 3, 64, 4096, 1, 1),
+    Scene(9, 3, 64, 128, 1, 16),
+    Scene(40, 8, 128, 512, 512, 1),
+    Scene(40, 8, 128, 512, 512, 1, "int8"),
+    Scene(40, 8, 128, 8192, 1, 1),
+    Scene(40, 8, 128, 8192, 1, 1, "int8"),
+    Scene(16, 16, 88, 577, 577, 1, is_causal=False),
 )
 
 
@@ -46,6 +69,7 @@ def main() -> None:
         for shape in SHAPES
         for num_rows in ROWS
     ]
+    rows += [experts(context, fmt, num_rows) for fmt in Format for num_rows in ROWS]
     rows += [attention(context, scene) for scene in SCENES]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
@@ -68,29 +92,54 @@ def matmul(
     return report(name, seconds, num_bytes, num_rows * n * k)
 
 
-def attention(
-    context: kernels.Context, scene: tuple[int, int, int, int, int, int]
-) -> dict[str, object]:
-    """Measure attention over a bf16 cache; a prompt's rows see half of it on average."""
-    num_heads, num_kv_heads, head_dim, length, queries, num_seqs = scene
-    blocks = -(-length // 16)
-    cache = (
-        np.zeros((blocks * num_seqs, num_kv_heads, head_dim, 16), np.uint16),
-        np.zeros((blocks * num_seqs, num_kv_heads, 16, head_dim), np.uint16),
-    )
-    q = np.random.default_rng(0).standard_normal(
-        (queries * num_seqs, num_heads, head_dim), np.float32
-    )
+def experts(context: kernels.Context, fmt: Format, num_rows: int) -> dict[str, object]:
+    """Measure rows spread evenly over experts; only the bytes of those that have rows count."""
+    n, k = EXPERT_SHAPE
+    num_bytes = packed_nbytes(fmt, n, k)
+    data = np.full(NUM_EXPERTS * num_bytes, 0x3C, np.uint8)
+    weight = kernels.Experts(int(fmt), NUM_EXPERTS, n, k, data)
+    x = np.random.default_rng(0).standard_normal((num_rows, k), np.float32)
+    out = np.empty((num_rows, n), np.float32)
+    cu_rows = (np.arange(NUM_EXPERTS + 1) * num_rows // NUM_EXPERTS).astype(np.int32)
+    seconds = best(lambda: kernels.grouped_linear(context, x, cu_rows, [weight], [out]))
+    name = f"{NUM_EXPERTS} experts {fmt.name.lower()} [{n}, {k}], {num_rows} rows"
+    active = min(num_rows, NUM_EXPERTS)
+    return report(name, seconds, active * num_bytes, num_rows * n * k)
+
+
+def make_cache(scene: Scene) -> tuple[NDArray[np.generic], ...]:
+    """Make an empty cache with the blocks of every sequence."""
+    blocks = -(-scene.length // 16) * scene.num_seqs
+    padded = -(-scene.head_dim // 16) * 16
+    kind = {"f32": np.float32, "bf16": np.uint16, "int8": np.int8}[scene.dtype]
+    shape = (blocks, scene.num_kv_heads)
+    cache = np.zeros((*shape, scene.head_dim, 16), kind), np.zeros((*shape, 16, padded), kind)
+    if scene.dtype != "int8":
+        return cache
+    return *cache, np.zeros((*shape, 16), np.float16), np.zeros((*shape, 16), np.float16)
+
+
+def attention(context: kernels.Context, scene: Scene) -> dict[str, object]:
+    """Measure attention; a prompt's rows see half of it on average."""
+    cache = make_cache(scene)
+    shape = (scene.queries * scene.num_seqs, scene.num_heads, scene.head_dim)
+    q = np.random.default_rng(0).standard_normal(shape, np.float32)
     out = np.empty_like(q)
     sequences = (
-        np.arange(blocks * num_seqs, dtype=np.int32).reshape(num_seqs, blocks),
-        np.arange(num_seqs + 1, dtype=np.int32) * queries,
-        np.full(num_seqs, length, np.int32),
+        np.arange(len(cache[0]), dtype=np.int32).reshape(scene.num_seqs, -1),
+        np.arange(scene.num_seqs + 1, dtype=np.int32) * scene.queries,
+        np.full(scene.num_seqs, scene.length, np.int32),
     )
-    seconds = best(lambda: kernels.attend(context, q, cache, sequences, 0, 0.1, out))
-    pairs = num_seqs * (length * queries - queries * (queries - 1) // 2)
-    name = f"attend {num_heads}/{num_kv_heads}x{head_dim}, {num_seqs}x{queries} over {length}"
-    return report(name, seconds, cache[0].nbytes * 2, 2 * pairs * num_heads * head_dim)
+    seconds = best(
+        lambda: kernels.attend(context, q, cache, sequences, 0, 0.1, out, scene.is_causal)
+    )
+    pairs = scene.num_seqs * scene.length * scene.queries
+    if scene.is_causal:
+        pairs -= scene.num_seqs * scene.queries * (scene.queries - 1) // 2
+    heads = f"{scene.num_heads}/{scene.num_kv_heads}x{scene.head_dim} {scene.dtype}"
+    name = f"attend {heads}, {scene.num_seqs}x{scene.queries} over {scene.length}"
+    num_bytes = sum(array.nbytes for array in cache)
+    return report(name, seconds, num_bytes, 2 * pairs * scene.num_heads * scene.head_dim)
 
 
 def best(run: Callable[[], None]) -> float:

@@ -1,16 +1,14 @@
-"""Attention and the row-wise kernels against their NumPy twins, on every instruction set."""
+"""The row-wise kernels against their NumPy twins, on every instruction set."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from outrider import kernels
-from outrider.kernels import layout, reference
+from outrider.kernels import reference
 
 ISAS = kernels.supported_isas()
-BLOCK = 16
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -48,124 +46,115 @@ def test_rope_rotates_interleaved_pairs(isa: str) -> None:
     np.testing.assert_allclose(x, expected, rtol=1e-6, atol=1e-6)
 
 
-class Scene:
-    """Sequences of given (context, query) lengths in a shuffled paged cache."""
-
-    def __init__(self, lengths: list[tuple[int, int]], heads: tuple[int, int, int], dtype: type):
-        num_heads, num_kv_heads, head_dim = heads
-        rng = np.random.default_rng(6)
-        counts = [-(-context // BLOCK) for context, _ in lengths]
-        ids = rng.permutation(sum(counts) + 3).astype(np.int32)
-        self.tables = np.full((len(lengths), max(counts)), -1, np.int32)
-        self.cache = (
-            np.zeros((len(ids), num_kv_heads, head_dim, BLOCK), dtype),
-            np.zeros((len(ids), num_kv_heads, BLOCK, head_dim), dtype),
-        )
-        self.k, self.v, used = [], [], 0
-        for s, (context, _) in enumerate(lengths):
-            self.tables[s, : counts[s]] = ids[used : used + counts[s]]
-            used += counts[s]
-            shape = (context, num_kv_heads, head_dim)
-            self.k.append(rng.standard_normal(shape).astype(np.float32))
-            self.v.append(rng.standard_normal(shape).astype(np.float32))
-        queries = [query for _, query in lengths]
-        self.cu_query_lens = np.concatenate([[0], np.cumsum(queries)]).astype(np.int32)
-        self.seq_lens = np.array([context for context, _ in lengths], np.int32)
-        shape = (int(self.cu_query_lens[-1]), num_heads, head_dim)
-        self.q = rng.standard_normal(shape).astype(np.float32)
-
-    def fill(self, context: kernels.Context) -> None:
-        for s in range(len(self.k)):
-            positions = np.arange(len(self.k[s]))
-            blocks = self.tables[s, positions // BLOCK]
-            slots = (blocks * BLOCK + positions % BLOCK).astype(np.int32)
-            kernels.store_kv(context, self.k[s], self.v[s], *self.cache, slots)
-
-    def attend(self, context: kernels.Context, chunk_size: int) -> NDArray[np.float32]:
-        out = np.full_like(self.q, np.nan)
-        sequences = (self.tables, self.cu_query_lens, self.seq_lens)
-        kernels.attend(context, self.q, self.cache, sequences, chunk_size, 0.3, out)
-        return out
-
-    def attend_alone(
-        self, context: kernels.Context, s: int, chunk_size: int
-    ) -> NDArray[np.float32]:
-        rows = slice(int(self.cu_query_lens[s]), int(self.cu_query_lens[s + 1]))
-        outs = []
-        for i, row in enumerate(range(rows.start, rows.stop)):
-            out = np.empty_like(self.q[row : row + 1])
-            length = self.seq_lens[s] - (rows.stop - rows.start) + i + 1
-            sequences = (
-                self.tables[s : s + 1],
-                np.array([0, 1], np.int32),
-                np.array([length], np.int32),
-            )
-            q = self.q[row : row + 1]
-            kernels.attend(context, q, self.cache, sequences, chunk_size, 0.3, out)
-            outs.append(out[0])
-        return np.stack(outs)
-
-
-LENGTHS = [(1, 1), (17, 17), (40, 7), (300, 1), (513, 5), (700, 130)]
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("cols", [1, 7, 16, 33, 1408])
+def test_layernorm_gelu_and_bias_equal_their_twins(isa: str, cols: int) -> None:
+    context = kernels.Context(2, isa)
+    rng = np.random.default_rng(cols)
+    # A mean far from 0: the difference of E[x^2] and E[x]^2 would be lost in rounding.
+    x = (rng.standard_normal((50, cols)) + 300).astype(np.float32)
+    gain, bias = rng.standard_normal((2, cols)).astype(np.float32)
+    out = np.empty_like(x)
+    kernels.layernorm(context, x, gain, bias, 1e-5, out)
+    np.testing.assert_allclose(out, reference.layernorm(x, gain, bias, 1e-5), rtol=2e-4, atol=2e-4)
+    small = (x - 300) * 3
+    kernels.layernorm(context, small, gain, bias, 1e-5, out)
+    expected = reference.layernorm(small, gain, bias, 1e-5)
+    np.testing.assert_allclose(out, expected, rtol=3e-6, atol=3e-6)
+    kernels.gelu(context, small, out)
+    np.testing.assert_allclose(out, reference.gelu(small), rtol=5e-7, atol=1e-7)
+    expected = x.copy()
+    reference.add_bias(expected, bias)
+    kernels.add_bias(context, x, bias)
+    np.testing.assert_array_equal(x, expected)
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16], ids=["f32", "bf16"])
-@pytest.mark.parametrize("heads", [(9, 3, 64), (4, 4, 16), (40, 2, 32)], ids=str)
-@pytest.mark.parametrize("chunk_size", [0, 16, 48])
-def test_attention_equals_its_twin(
-    isa: str, dtype: type, heads: tuple[int, int, int], chunk_size: int
+def test_gelu_is_exact_to_f32_over_its_whole_range(isa: str) -> None:
+    context = kernels.Context(2, isa)
+    x = np.linspace(-16, 16, 1 << 18, dtype=np.float32).reshape(64, -1)
+    out = x.copy()
+    kernels.gelu(context, out, out)
+    expected = reference.gelu(x)
+    error = np.abs(out.astype(np.float64) - expected)
+    assert error[np.abs(x) < 1].max() < 1.2e-7
+    assert (error <= 1e-7 + 2.0**-23 * np.abs(expected)).all()
+    ends = np.array([[-np.inf, -3e38, -1e-30, -0.0, 0.0, 1e-30, 3e38, np.inf, np.nan]], np.float32)
+    kernels.gelu(context, ends, ends)
+    limits = [np.nan, 0, -5e-31, 0, 0, 5e-31, 3e38, np.inf, np.nan]
+    np.testing.assert_allclose(ends[0], limits, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("cols", [1, 33, 5120])
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_gathered_and_scattered_rows_equal_their_twins_bit_for_bit(
+    isa: str, cols: int, num_threads: int
 ) -> None:
-    context = kernels.Context(3, isa)
-    scene = Scene(LENGTHS, heads, dtype)
-    scene.fill(context)
-    out = scene.attend(context, chunk_size)
-    cache = reference.KvCache(*scene.cache)
-    for s, (length, _) in enumerate(LENGTHS):
-        table = scene.tables[s, : -(-length // BLOCK)]
-        k, v = cache.read(table, length)
-        if dtype is np.float32:
-            np.testing.assert_array_equal(k, scene.k[s])
-            np.testing.assert_array_equal(v, scene.v[s])
-        rows = slice(int(scene.cu_query_lens[s]), int(scene.cu_query_lens[s + 1]))
-        expected = reference.attend(scene.q[rows], k, v, chunk_size, 0.3)
-        np.testing.assert_allclose(out[rows], expected, rtol=2e-5, atol=2e-5)
+    context = kernels.Context(num_threads, isa)
+    rng = np.random.default_rng(cols)
+    x = rng.standard_normal((13, cols)).astype(np.float32)
+    rows = rng.integers(0, 13, 40).astype(np.int32)
+    factors = rng.standard_normal(40).astype(np.float32)
+    gathered = np.empty((40, cols), np.float32)
+    kernels.gather_rows(context, x, rows, factors, gathered)
+    np.testing.assert_array_equal(gathered, reference.gather_rows(x, rows, factors))
+    expected = x.copy()
+    reference.scatter_add(gathered, rows, expected)
+    kernels.scatter_add(context, gathered, rows, x)
+    np.testing.assert_array_equal(x, expected)
+    none = np.empty((0, cols), np.float32)
+    kernels.gather_rows(context, x, rows[:0], factors[:0], none)
+    kernels.scatter_add(context, none, rows[:0], x)
+    np.testing.assert_array_equal(x, expected)
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("chunk_size", [0, 48])
-def test_attention_of_a_row_is_identical_alone_and_in_a_batch(isa: str, chunk_size: int) -> None:
+def test_row_wise_results_do_not_depend_on_other_rows_or_threads(isa: str) -> None:
     one, three = kernels.Context(1, isa), kernels.Context(3, isa)
-    scene = Scene(LENGTHS, (9, 3, 64), np.uint16)
-    scene.fill(one)
-    together = scene.attend(three, chunk_size)
-    for s in range(len(LENGTHS)):
-        rows = slice(int(scene.cu_query_lens[s]), int(scene.cu_query_lens[s + 1]))
-        np.testing.assert_array_equal(scene.attend_alone(one, s, chunk_size), together[rows])
+    rng = np.random.default_rng(11)
+    x = rng.standard_normal((90, 333)).astype(np.float32)
+    gain, bias = rng.standard_normal((2, 333)).astype(np.float32)
+    for run in (
+        lambda context, x, out: kernels.rmsnorm(context, x, gain, 1e-5, out),
+        lambda context, x, out: kernels.layernorm(context, x, gain, bias, 1e-5, out),
+        lambda context, x, out: kernels.gelu(context, x, out),
+        lambda context, x, out: kernels.swiglu(context, x, x, out),
+    ):
+        together, alone = np.empty_like(x), np.empty_like(x)
+        run(three, x, together)
+        for row in range(len(x)):
+            run(one, x[row : row + 1], alone[row : row + 1])
+        np.testing.assert_array_equal(alone, together)
 
 
-@pytest.mark.parametrize("isa", ISAS)
-def test_store_kv_rounds_to_nearest_even_bf16(isa: str) -> None:
-    context = kernels.Context(1, isa)
-    k = np.random.default_rng(7).standard_normal((3, 2, 16)).astype(np.float32)
-    cache = np.zeros((2, 2, 16, 16), np.uint16), np.zeros((2, 2, 16, 16), np.uint16)
-    twin = reference.KvCache(cache[0].copy(), cache[1].copy())
-    slots = np.array([0, 17, 31], np.int32)
-    kernels.store_kv(context, k, -k, *cache, slots)
-    twin.store(k, -k, slots)
-    np.testing.assert_array_equal(cache[0], twin.k)
-    np.testing.assert_array_equal(cache[1], twin.v)
-    np.testing.assert_array_equal(cache[0][0, :, :, 0], layout.f32_to_bf16(k[0]))
-
-
-def test_tables_that_lead_outside_the_cache_are_refused() -> None:
+def test_rows_and_shapes_that_do_not_fit_are_refused_by_name() -> None:
     context = kernels.Context(1)
-    scene = Scene([(20, 2)], (4, 2, 16), np.float32)
-    scene.tables[0, 1] = 99
-    with pytest.raises(ValueError, match="block outside the cache"):
-        scene.attend(context, 0)
-    scene.seq_lens[0] = 1
-    with pytest.raises(ValueError, match="seq_lens"):
-        scene.attend(context, 0)
-    with pytest.raises(ValueError, match="slot outside"):
-        kernels.store_kv(context, scene.k[0], scene.v[0], *scene.cache, np.full(20, 9999, np.int32))
+    x, row = np.zeros((3, 8), np.float32), np.zeros(8, np.float32)
+    out, factors = np.zeros((2, 8), np.float32), np.zeros(2, np.float32)
+    for rows in ([0, 3], [-1, 0]):
+        with pytest.raises(ValueError, match="rows: row outside x"):
+            kernels.gather_rows(context, x, np.array(rows, np.int32), factors, out)
+        with pytest.raises(ValueError, match="rows: row outside out"):
+            kernels.scatter_add(context, out, np.array(rows, np.int32), x)
+    rows = np.zeros(2, np.int32)
+    with pytest.raises(ValueError, match="rows: one for each"):
+        kernels.gather_rows(context, x, rows, factors, x.copy())
+    with pytest.raises(ValueError, match="factors"):
+        kernels.gather_rows(context, x, rows, factors[:1], out)
+    with pytest.raises(ValueError, match="out: shape"):
+        kernels.gather_rows(context, x[:, :7].copy(), rows, factors, out)
+    with pytest.raises(ValueError, match="as many columns"):
+        kernels.scatter_add(context, out, rows, x[:, :7].copy())
+    with pytest.raises(ValueError, match="gain and bias"):
+        kernels.layernorm(context, x, row, row[:7], 1e-5, x)
+    with pytest.raises(ValueError, match="out: shape"):
+        kernels.layernorm(context, x, row, row, 1e-5, out)
+    with pytest.raises(ValueError, match="out: shape"):
+        kernels.gelu(context, x, out)
+    with pytest.raises(ValueError, match="bias"):
+        kernels.add_bias(context, x, row[:7])
+    with pytest.raises(TypeError):
+        kernels.add_bias(context, x.astype(np.float64), row)
+    with pytest.raises(TypeError):
+        kernels.gather_rows(context, x, rows.astype(np.int64), factors, out)

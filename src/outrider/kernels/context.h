@@ -28,6 +28,17 @@ struct AttentionBatch {
   int64_t num_seqs, max_blocks, num_heads;
   int64_t chunk_size;  // keys of earlier chunks are invisible; 0: no chunks
   float scale;
+  bool is_causal;  // else every query sees all keys of its sequence
+};
+
+// What rows of activations are multiplied with. With experts, `weights` are those of expert 0 and
+// the others follow them at equal distances.
+struct Matmul {
+  const float* x;  // [T, K]
+  int64_t num_rows, cols;
+  std::vector<WeightView> weights;
+  std::vector<float*> outs;  // [T, N_i]
+  bool accumulate;
 };
 
 class Context {
@@ -37,11 +48,14 @@ class Context {
   int num_threads() const { return pool_.num_threads(); }
   const Kernels& kernels() const { return *kernels_; }
 
-  // outs[i] [T, N_i] (+)= x [T, K] . weights[i]^T; x is converted once per form needed.
-  void linear(const float* x, int64_t num_rows, int64_t cols, const std::vector<WeightView>& weights,
-              const std::vector<float*>& outs, bool accumulate);
-  // KV pointers and sizes come from `kv`; its head and table are filled in per task.
-  void attend(const AttentionBatch& batch, const KvView& kv);
+  // outs[i] (+)= x . weights[i]^T; x is converted once per form needed.
+  void linear(const Matmul& call);
+  // The same, but rows cu_rows[e] .. cu_rows[e + 1] of x meet expert e. Experts without rows are
+  // not read; a row's result is that of `linear` with its expert.
+  void grouped_linear(const Matmul& call, const int32_t* cu_rows, int64_t num_experts);
+  // out[rows[r]] += y[r] for r in ascending order; y [R, C].
+  void scatter_add(float* out, const float* y, const int32_t* rows, int64_t num_rows, int64_t cols);
+  void attend(const AttentionBatch& batch, const KvView& cache);
 
   // body(row) for every row, in parallel when there are enough values to pay for it.
   template <typename Body>
@@ -58,11 +72,34 @@ class Context {
  private:
   static constexpr int64_t kMinTaskValues = 8192;
 
-  Activations convert(const float* x, int64_t num_rows, int64_t cols, bool to_quants, bool to_bf16,
-                      bool to_f32);
+  // Rows [begin, end) of x meet one expert. Their activation tiles start at `first_tile`: no tile has
+  // rows of two experts.
+  struct RowGroup {
+    int64_t expert, begin, end, first_tile;
+  };
+  // Part of a group's rows against part of the panels, counted through all weights.
+  struct MatmulTask {
+    const RowGroup* group;
+    int64_t row_begin, row_end, panel_begin, panel_end;
+  };
+
+  // At least `size` elements of a buffer; what they held is lost.
+  template <typename T>
+  static T* grow(std::vector<T>& buffer, int64_t size) {
+    if (int64_t(buffer.size()) < size) buffer.resize(size_t(size));
+    return buffer.data();
+  }
+
+  void run_groups(const Matmul& call);
+  Activations convert(const Matmul& call);
+  void plan_tasks(int64_t num_panels, int64_t row_bytes);
+  void run_task(const MatmulTask& task, const Matmul& call, const Activations& form);
 
   ThreadPool pool_;
   const Kernels* kernels_;
+  std::vector<RowGroup> groups_;
+  std::vector<MatmulTask> tasks_;
+  std::vector<int64_t> lanes_;  // row of x → tile * 16 + lane
   std::vector<ActivationTile> tiles_;
   std::vector<float> padded_, attention_;
   std::vector<uint16_t> bf16_;

@@ -1,7 +1,8 @@
 // Every kernel's signature with shapes, and the table through which one instruction set is chosen.
 //
 // Shape letters: T rows (tokens), N output columns, K input columns, H query heads, KV key/value
-// heads, D head size, B = 16 positions per KV block. Arrays are dense and row-major.
+// heads, D head size, Dp = D rounded up to 16, B = 16 positions per KV block. Arrays are dense and
+// row-major.
 // Kernels never allocate, throw, lock or read globals: scratch is an argument, threading is the
 // caller's. A row's result never depends on the other rows of the call.
 #pragma once
@@ -54,14 +55,24 @@ struct QueryRow {
   int64_t last_key;   // last position it sees, its own
 };
 
-// The KV cache of one layer as one sequence's rows see it.
+enum KvType : int { kKvF32, kKvBf16, kKvInt8 };
+
+// The KV cache of one layer. An int8 value stands for itself times the scale of its token and head.
 struct KvView {
-  const void* k;               // [blocks, KV, D, B]
-  const void* v;               // [blocks, KV, B, D]
-  bool is_bf16;                // else f32
-  int64_t num_kv_heads;        // KV
-  int64_t head_dim;            // D, a multiple of 16
-  int64_t kv_head;             // which head these rows read
+  KvType type;
+  void* k;               // [blocks, KV, D, B]
+  void* v;               // [blocks, KV, B, Dp]; what lies beyond D is 0
+  uint16_t* k_scale;     // [blocks, KV, B] f16; int8 only
+  uint16_t* v_scale;     // [blocks, KV, B] f16; int8 only
+  int64_t num_kv_heads;  // KV
+  int64_t head_dim;      // D, even
+  int64_t padded_dim;    // Dp
+};
+
+// One head of the cache as one sequence's rows see it.
+struct KvHead {
+  KvView cache;
+  int64_t head;
   const int32_t* block_table;  // block of positions 16 i .. 16 i + 15
 };
 
@@ -69,7 +80,7 @@ struct KvView {
 struct PartialSoftmax {
   float* max;  // [rows]; -inf: no key seen
   float* sum;  // [rows]
-  float* out;  // [rows, D]
+  float* out;  // [rows, Dp]
 };
 
 struct Kernels {
@@ -91,16 +102,24 @@ struct Kernels {
   void (*rope_row)(float* x, const float* cosines, const float* sines, int64_t num_heads, int64_t head_dim);
   // out [F] = silu(gate) * up; out may alias either.
   void (*swiglu_row)(float* out, const float* gate, const float* up, int64_t cols);
+  // out [C] = (x - mean) / sqrt(variance + eps) * gain + bias; out may alias x.
+  void (*layernorm_row)(float* out, const float* x, const float* gain, const float* bias, float eps,
+                        int64_t cols);
+  // out [C] = x Phi(x), Phi the normal distribution (GELU with erf); out may alias x.
+  void (*gelu_row)(float* out, const float* x, int64_t cols);
+  // out [C] += x
+  void (*add_row)(float* out, const float* x, int64_t cols);
+  // out [C] = factor * x
+  void (*scale_row)(float* out, const float* x, float factor, int64_t cols);
   // Write a token's k and v [KV, D] into slot `slot` = block * 16 + offset of the cache.
-  void (*store_kv_row)(void* k_cache, void* v_cache, bool is_bf16, const float* k, const float* v,
-                       int64_t slot, int64_t num_kv_heads, int64_t head_dim);
+  void (*store_kv_row)(const KvView& cache, const float* k, const float* v, int64_t slot);
   // Softmax of up to 16 rows over the keys of piece `piece` (positions 256 p .. 256 p + 255).
-  // scores is scratch of [16, 256] floats.
+  // scores is scratch of [16, 256] floats. Blocks that no row sees are not read.
   void (*attend_piece)(PartialSoftmax result, float* scores, const QueryRow* rows, int64_t num_rows,
-                       const KvView& kv, int64_t piece, float scale);
-  // Fold one row's partial (max, sum, out [D]) into a running one, in place.
+                       const KvHead& kv, int64_t piece, float scale);
+  // Fold one row's partial (max, sum, out [Dp]) into a running one, in place.
   void (*merge_partial)(float* max, float* sum, float* out, float piece_max, float piece_sum,
-                        const float* piece_out, int64_t head_dim);
+                        const float* piece_out, int64_t padded_dim);
 };
 
 #if defined(__x86_64__)

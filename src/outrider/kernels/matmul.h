@@ -14,10 +14,12 @@ namespace {
 // Rows and panels of one pass: 6 x 2 sums of floats and of integers, 4 weight vectors and the
 // operands in flight fill the 32 registers of AVX-512; AVX2 has half as many of half the width.
 #if defined(__AVX512F__)
-constexpr int kMostRows = 6, kSomeRows = 4, kPanelsTogether = 2;
+constexpr int kMostRows = 6, kPanelsTogether = 2;
 #else
-constexpr int kMostRows = 4, kSomeRows = 2, kPanelsTogether = 1;
+constexpr int kMostRows = 4, kPanelsTogether = 1;
 #endif
+// A single row of floats would wait for each sum before the next addition: four panels hide that.
+constexpr int kPanelsOneRow = 4;
 
 void quantise_row(ActivationTile* tiles, int64_t lane, const float* x, int64_t cols) {
   for (int64_t k = 0; k < cols; k += kGroup, ++tiles) {
@@ -133,59 +135,71 @@ void quant_panels(float* out, int64_t out_stride, const Activations& x, int64_t 
     add_rows<R>(out + p * kPanel, out_stride, acc[p], width - p * kPanel, accumulate);
 }
 
-template <int R>
-void f32_panel(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
-               int64_t panel, int64_t width, bool accumulate) {
-  const float* tile = reinterpret_cast<const float*>(w.data) + panel * x.stride * kPanel;
-  Vf acc[R];
-  for (int r = 0; r < R; ++r) acc[r] = vset(0.0f);
-  for (int64_t k = 0; k < x.stride; ++k) {
-    const Vf weights = vload(tile + k * kPanel);
-    for (int r = 0; r < R; ++r) acc[r] = vfma(weights, vset(x.f32[(row + r) * x.stride + k]), acc[r]);
-  }
-  add_rows<R>(out, out_stride, acc, width, accumulate);
-}
-
-// acc += w_even * x_even + w_odd * x_odd for a tile's 16 pairs; the pair is one 32-bit word.
-inline Vf bf16_pair(Vf acc, const uint16_t* tile, const uint16_t* x) {
-#if defined(__AVX512F__)
-  const __m512i bits = _mm512_loadu_si512(tile);
-  const Vf even = {_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16))};
-  const Vf odd = {_mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(int32_t(0xffff0000u))))};
-#else
-  float even_lanes[kPanel], odd_lanes[kPanel];
-  for (int i = 0; i < kPanel; ++i) {
-    even_lanes[i] = bf16_to_float(tile[2 * i]);
-    odd_lanes[i] = bf16_to_float(tile[2 * i + 1]);
-  }
-  const Vf even = vload(even_lanes), odd = vload(odd_lanes);
-#endif
-  acc = vfma(even, vset(bf16_to_float(x[0])), acc);
-  return vfma(odd, vset(bf16_to_float(x[1])), acc);
-}
-
-template <bool kHardware, int R>
-void bf16_panel(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
+template <int R, int P>
+void f32_panels(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
                 int64_t panel, int64_t width, bool accumulate) {
-  const uint16_t* tile = reinterpret_cast<const uint16_t*>(w.data) + panel * x.stride * kPanel;
-  Vf acc[R];
-  for (int r = 0; r < R; ++r) acc[r] = vset(0.0f);
-  for (int64_t k = 0; k < x.stride; k += 2, tile += 2 * kPanel) {
+  const int64_t panel_values = x.stride * kPanel;
+  const float* tile = reinterpret_cast<const float*>(w.data) + panel * panel_values;
+  const float* rows = x.f32 + row * x.stride;
+  Vf acc[P][R];
+  for (int p = 0; p < P; ++p)
+    for (int r = 0; r < R; ++r) acc[p][r] = vset(0.0f);
+  for (int64_t k = 0; k < x.stride; ++k, tile += kPanel) {
+    Vf weights[P];
+    for (int p = 0; p < P; ++p) weights[p] = vload(tile + p * panel_values);
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const uint16_t* pair = x.bf16 + (row + r) * x.stride + k;
-#if defined(__AVX512BF16__)
-      if (kHardware) {
-        int32_t word;
-        memcpy(&word, pair, 4);
-        acc[r].v =
-            _mm512_dpbf16_ps(acc[r].v, (__m512bh)_mm512_loadu_si512(tile), (__m512bh)_mm512_set1_epi32(word));
-        continue;
-      }
-#endif
-      acc[r] = bf16_pair(acc[r], tile, pair);
+      const Vf value = vset(rows[r * x.stride + k]);
+      for (int p = 0; p < P; ++p) acc[p][r] = vfma(weights[p], value, acc[p][r]);
     }
   }
-  add_rows<R>(out, out_stride, acc, width, accumulate);
+  for (int p = 0; p < P; ++p)
+    add_rows<R>(out + p * kPanel, out_stride, acc[p], width - p * kPanel, accumulate);
+}
+
+// A tile's 16 pairs along K: acc + w[n, k] x[k] + w[n, k + 1] x[k + 1].
+template <bool kHardware>
+struct Pairs {
+  Vf even, odd;
+
+  void load(const uint16_t* tile) { vload_bf16_pairs(&even, &odd, tile); }
+  Vf dot(const uint16_t* x, Vf acc) const {
+    return vfma(odd, vset(bf16_to_float(x[1])), vfma(even, vset(bf16_to_float(x[0])), acc));
+  }
+};
+
+#if defined(__AVX512BF16__)
+template <>
+struct Pairs<true> {
+  __m512bh pairs;
+
+  void load(const uint16_t* tile) { pairs = (__m512bh)_mm512_loadu_si512(tile); }
+  Vf dot(const uint16_t* x, Vf acc) const {
+    int32_t pair;
+    memcpy(&pair, x, 4);
+    return {_mm512_dpbf16_ps(acc.v, pairs, (__m512bh)_mm512_set1_epi32(pair))};
+  }
+};
+#endif
+
+template <bool kHardware, int R, int P>
+void bf16_panels(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
+                 int64_t panel, int64_t width, bool accumulate) {
+  const int64_t panel_values = x.stride * kPanel;
+  const uint16_t* tile = reinterpret_cast<const uint16_t*>(w.data) + panel * panel_values;
+  const uint16_t* rows = x.bf16 + row * x.stride;
+  Vf acc[P][R];
+  for (int p = 0; p < P; ++p)
+    for (int r = 0; r < R; ++r) acc[p][r] = vset(0.0f);
+  for (int64_t k = 0; k < x.stride; k += 2, tile += 2 * kPanel) {
+    Pairs<kHardware> weights[P];
+    for (int p = 0; p < P; ++p) weights[p].load(tile + p * panel_values);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) acc[p][r] = weights[p].dot(rows + r * x.stride + k, acc[p][r]);
+  }
+  for (int p = 0; p < P; ++p)
+    add_rows<R>(out + p * kPanel, out_stride, acc[p], width - p * kPanel, accumulate);
 }
 
 template <bool kBf16Hardware, int R, int P>
@@ -195,14 +209,9 @@ void panel_rows(float* out, int64_t out_stride, const Activations& x, int64_t ro
   float* at = out + row * out_stride + begin;
   switch (w.format) {
     case kF32:
-      for (int p = 0; p < P; ++p)
-        f32_panel<R>(at + p * kPanel, out_stride, x, row, w, panel + p, width - p * kPanel, accumulate);
-      return;
+      return f32_panels<R, P>(at, out_stride, x, row, w, panel, width, accumulate);
     case kBf16:
-      for (int p = 0; p < P; ++p)
-        bf16_panel<kBf16Hardware, R>(at + p * kPanel, out_stride, x, row, w, panel + p, width - p * kPanel,
-                                     accumulate);
-      return;
+      return bf16_panels<kBf16Hardware, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
     case kQ8:
       return quant_panels<false, false, R, P>(at, out_stride, x, row, w, panel, width, accumulate);
     case kQ8Offset:
@@ -214,29 +223,49 @@ void panel_rows(float* out, int64_t out_stride, const Activations& x, int64_t ro
   }
 }
 
+// As many times R rows against P panels as there are rows left before `end`.
+template <bool kBf16Hardware, int R, int P>
+inline int64_t steps_of(float* out, int64_t out_stride, const Activations& x, int64_t row, int64_t end,
+                        const WeightView& w, int64_t panel, bool accumulate) {
+  for (; row + R <= end; row += R)
+    panel_rows<kBf16Hardware, R, P>(out, out_stride, x, row, w, panel, accumulate);
+  return row;
+}
+
 // All rows against P panels. Blocks of rows stay within the activation tiles of 16.
 template <bool kBf16Hardware, int P>
 void all_rows(float* out, int64_t out_stride, const Activations& x, const WeightView& w, int64_t row_begin,
               int64_t row_end, int64_t panel, bool accumulate) {
-  for (int64_t tile = row_begin; tile < row_end; tile += kTileRows) {
-    const int64_t end = tile + kTileRows < row_end ? tile + kTileRows : row_end;
-    int64_t row = tile;
-    for (; row + kMostRows <= end; row += kMostRows)
-      panel_rows<kBf16Hardware, kMostRows, P>(out, out_stride, x, row, w, panel, accumulate);
-    for (; row + kSomeRows <= end; row += kSomeRows)
-      panel_rows<kBf16Hardware, kSomeRows, P>(out, out_stride, x, row, w, panel, accumulate);
-    for (; row < end; ++row) panel_rows<kBf16Hardware, 1, P>(out, out_stride, x, row, w, panel, accumulate);
+  for (int64_t row = row_begin; row < row_end;) {
+    const int64_t tile_end = (row / kTileRows + 1) * kTileRows, end = tile_end < row_end ? tile_end : row_end;
+    row = steps_of<kBf16Hardware, kMostRows, P>(out, out_stride, x, row, end, w, panel, accumulate);
+    if (kMostRows > 4)
+      row = steps_of<kBf16Hardware, 4, P>(out, out_stride, x, row, end, w, panel, accumulate);
+    row = steps_of<kBf16Hardware, 2, P>(out, out_stride, x, row, end, w, panel, accumulate);
+    row = steps_of<kBf16Hardware, 1, P>(out, out_stride, x, row, end, w, panel, accumulate);
   }
+}
+
+template <bool kBf16Hardware>
+void one_row(float* out, int64_t out_stride, const Activations& x, const WeightView& w, int64_t row,
+             int64_t panel_begin, int64_t panel_end, bool accumulate) {
+  int64_t panel = panel_begin;
+  // Quants are bound by the weight stream: a single panel keeps it one stream.
+  if (w.format <= kBf16)
+    for (; panel + kPanelsOneRow <= panel_end; panel += kPanelsOneRow)
+      panel_rows<kBf16Hardware, 1, kPanelsOneRow>(out, out_stride, x, row, w, panel, accumulate);
+  for (; panel < panel_end; ++panel)
+    panel_rows<kBf16Hardware, 1, 1>(out, out_stride, x, row, w, panel, accumulate);
 }
 
 template <bool kBf16Hardware>
 void matmul(float* out, int64_t out_stride, const Activations& x, const WeightView& w, int64_t row_begin,
             int64_t row_end, int64_t panel_begin, int64_t panel_end, bool accumulate) {
+  if (row_end - row_begin == 1)
+    return one_row<kBf16Hardware>(out, out_stride, x, w, row_begin, panel_begin, panel_end, accumulate);
   int64_t panel = panel_begin;
-  // One row is bound by the weight stream: a single panel keeps it one stream.
-  if (row_end - row_begin > 1)
-    for (; panel + kPanelsTogether <= panel_end; panel += kPanelsTogether)
-      all_rows<kBf16Hardware, kPanelsTogether>(out, out_stride, x, w, row_begin, row_end, panel, accumulate);
+  for (; panel + kPanelsTogether <= panel_end; panel += kPanelsTogether)
+    all_rows<kBf16Hardware, kPanelsTogether>(out, out_stride, x, w, row_begin, row_end, panel, accumulate);
   for (; panel < panel_end; ++panel)
     all_rows<kBf16Hardware, 1>(out, out_stride, x, w, row_begin, row_end, panel, accumulate);
 }

@@ -6,12 +6,15 @@ the arithmetic; a kernel may differ from it only by the order of f32 additions.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outrider.kernels.formats import GROUP, Format, padded
+from outrider.kernels.formats import GROUP, Format, packed_nbytes, padded
 from outrider.kernels.layout import F32Array, U8Array, bf16_to_f32, f32_to_bf16, unpack
 
 I32Array = NDArray[np.int32]
@@ -47,6 +50,33 @@ def linear(x: F32Array, data: U8Array, fmt: Format, rows: int) -> F32Array:
     return np.asarray(x.astype(np.float64) @ weight.T, np.float32)
 
 
+def grouped_linear(
+    x: F32Array, cu_rows: I32Array, data: U8Array, fmt: Format, rows: int
+) -> F32Array:
+    """Multiply rows cu_rows[e] .. cu_rows[e + 1] of x [R, K] with expert e [rows, K] → [R, rows].
+
+    Experts are packed one by one and lie one behind the other.
+    """
+    out = np.empty((len(x), rows), np.float32)
+    nbytes = packed_nbytes(fmt, rows, x.shape[1])
+    for e, (begin, end) in enumerate(itertools.pairwise(cu_rows)):
+        if begin < end:
+            expert = data[e * nbytes : (e + 1) * nbytes]
+            out[begin:end] = linear(x[begin:end], expert, fmt, rows)
+    return out
+
+
+def gather_rows(x: F32Array, rows: I32Array, factors: F32Array) -> F32Array:
+    """Give factors[r] * x[rows[r]] for each r."""
+    return x[rows] * factors[:, None]
+
+
+def scatter_add(y: F32Array, rows: I32Array, out: F32Array) -> None:
+    """Add row r of y to row rows[r] of out, in the order of r."""
+    for r, row in enumerate(rows):
+        out[row] += y[r]
+
+
 def embed(data: U8Array, fmt: Format, shape: tuple[int, int], token_ids: I32Array) -> F32Array:
     """Look up rows of a packed weight of `shape` [V, C] → [T, C]."""
     return unpack(data, fmt, *shape)[token_ids]
@@ -56,6 +86,14 @@ def rmsnorm(x: F32Array, gain: F32Array, eps: float) -> F32Array:
     """Normalise the rows of x [T, C] by their root mean square, times gain [C]."""
     mean = np.mean(x.astype(np.float64) ** 2, axis=1, keepdims=True)
     return np.asarray(x / np.sqrt(mean + eps) * gain, np.float32)
+
+
+def layernorm(x: F32Array, gain: F32Array, bias: F32Array, eps: float) -> F32Array:
+    """Shift and scale the rows of x [T, C] to mean 0 and variance 1, times gain, plus bias [C]."""
+    wide = x.astype(np.float64)
+    mean = wide.mean(axis=1, keepdims=True)
+    variance = wide.var(axis=1, keepdims=True)
+    return np.asarray((wide - mean) / np.sqrt(variance + eps) * gain + bias, np.float32)
 
 
 def rope(x: F32Array, cosines: F32Array, sines: F32Array) -> F32Array:
@@ -74,39 +112,79 @@ def swiglu(gate: F32Array, up: F32Array) -> F32Array:
     return np.asarray(wide / (1 + np.exp(-wide)) * up, np.float32)
 
 
+def gelu(x: F32Array) -> F32Array:
+    """Give x times the normal distribution at x, by erf."""
+    phi = [(1 + math.erf(value / math.sqrt(2))) / 2 for value in x.ravel().tolist()]
+    return np.asarray(x * np.reshape(phi, x.shape), np.float32)
+
+
+def add_bias(x: F32Array, bias: F32Array) -> None:
+    """Add bias [C] to every row of x [T, C], in place."""
+    x += bias
+
+
+def quantise_heads(x: F32Array) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """Quantise x [T, KV, D] to int8 with a scale per token and head → q [T, KV, D], scale [T, KV].
+
+    The largest magnitude maps to ±127 but for the rounding of its scale to f16.
+    """
+    largest = np.minimum(np.abs(x).max(axis=2) / np.float32(127), np.float32(65504))
+    scale = largest.astype(np.float16)
+    step = scale.astype(np.float32)
+    inverse = np.divide(np.float32(1), step, out=np.zeros_like(step), where=step > 0)
+    q = np.clip(np.rint(x * inverse[:, :, None]), -127, 127)
+    return q.astype(np.int8), scale
+
+
 @dataclass(frozen=True)
 class KvCache:
-    """One layer's keys [N, KV, D, B] and values [N, KV, B, D], f32 or bf16 bit patterns."""
+    """One layer's keys [N, KV, D, B] and values [N, KV, B, Dp], Dp = D padded to 16.
 
-    k: NDArray[np.generic]
-    v: NDArray[np.generic]
+    f32, bf16 bit patterns in uint16, or int8 with scales [N, KV, B] per token and head.
+    """
+
+    k: NDArray[Any]
+    v: NDArray[Any]
+    k_scale: NDArray[np.float16] | None = None
+    v_scale: NDArray[np.float16] | None = None
 
     def store(self, k: F32Array, v: F32Array, slot_mapping: I32Array) -> None:
         """Write k and v [T, KV, D] to the slots block * B + offset."""
-        block_size = self.v.shape[2]
-        for t, slot in enumerate(slot_mapping):
-            block, offset = divmod(int(slot), block_size)
-            self.k[block, :, :, offset] = self._encode(k[t])
-            self.v[block, :, offset, :] = self._encode(v[t])
+        blocks, offsets = np.divmod(slot_mapping, self.v.shape[2])
+        self.v[blocks, :, offsets] = 0  # its padding
+        if self.k_scale is not None and self.v_scale is not None:
+            k, self.k_scale[blocks, :, offsets] = quantise_heads(k)  # type: ignore[assignment]
+            v, self.v_scale[blocks, :, offsets] = quantise_heads(v)  # type: ignore[assignment]
+        elif self.k.dtype == np.uint16:
+            k, v = f32_to_bf16(k), f32_to_bf16(v)  # type: ignore[assignment]
+        self.k[blocks, :, :, offsets] = k
+        self.v[blocks, :, offsets, : self.k.shape[2]] = v
 
     def read(self, block_table: I32Array, length: int) -> tuple[F32Array, F32Array]:
         """Give the first `length` keys and values [P, KV, D] of a sequence."""
-        k = self._decode(self.k[block_table]).transpose(0, 3, 1, 2)
-        v = self._decode(self.v[block_table]).transpose(0, 2, 1, 3)
-        return k.reshape(-1, *k.shape[2:])[:length], v.reshape(-1, *v.shape[2:])[:length]
+        k = self._decode(self.k[block_table].transpose(0, 3, 1, 2), self.k_scale, block_table)
+        v = self._decode(self.v[block_table].transpose(0, 2, 1, 3), self.v_scale, block_table)
+        return k[:length], v[:length, :, : k.shape[2]]
 
-    def _encode(self, values: F32Array) -> NDArray[np.generic]:
-        return f32_to_bf16(values) if self.k.dtype == np.uint16 else values
+    def _decode(
+        self, values: NDArray[Any], scale: NDArray[np.float16] | None, block_table: I32Array
+    ) -> F32Array:
+        """Turn stored values [blocks, B, KV, D] into f32 [blocks * B, KV, D]."""
+        if scale is not None:
+            values = values * scale[block_table].transpose(0, 2, 1)[..., None].astype(np.float32)
+        elif self.k.dtype == np.uint16:
+            values = bf16_to_f32(values)
+        return values.reshape(-1, *values.shape[2:])
 
-    def _decode(self, values: NDArray[np.generic]) -> F32Array:
-        return bf16_to_f32(values.view(np.uint16)) if self.k.dtype == np.uint16 else values  # type: ignore[return-value]
 
-
-def attend(q: F32Array, k: F32Array, v: F32Array, chunk_size: int, scale: float) -> F32Array:
-    """Causal grouped-query attention of the last T positions over all P.
+def attend(
+    q: F32Array, k: F32Array, v: F32Array, chunk_size: int, scale: float, is_causal: bool = True
+) -> F32Array:
+    """Grouped-query attention of the last T positions over all P.
 
     q [T, H, D], k and v [P, KV, D] → [T, H, D]; row t is position P - T + t and sees the keys up
-    to its own, from the start of its chunk of `chunk_size` positions (0: from the start).
+    to its own, from the start of its chunk of `chunk_size` positions (0: from the start). Unless
+    causal, every row sees every key.
     """
     num_queries, num_heads, _ = q.shape
     length, num_kv_heads, _ = k.shape
@@ -115,7 +193,7 @@ def attend(q: F32Array, k: F32Array, v: F32Array, chunk_size: int, scale: float)
     scores = np.einsum("thd,phd->thp", q.astype(np.float64), keys) * scale
     position = np.arange(length - num_queries, length)[:, None]
     key = np.arange(length)[None, :]
-    visible = key <= position
+    visible = (key <= position) | (not is_causal)
     if chunk_size:
         visible &= key // chunk_size == position // chunk_size
     scores = np.where(visible[:, None, :], scores, -np.inf)

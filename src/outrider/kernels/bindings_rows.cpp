@@ -1,0 +1,131 @@
+// The row-wise kernels: norms, rotary embedding, activation functions, gathering and adding rows.
+#include "bindings.h"
+
+namespace outrider {
+namespace {
+
+void check_rows(const Ids& rows, size_t count, size_t limit, const char* message) {
+  require(rows.shape(0) == count, "rows: one for each row that moves");
+  for (size_t r = 0; r < count; ++r) require(rows.data()[r] >= 0 && size_t(rows.data()[r]) < limit, message);
+}
+
+void rmsnorm(Context& context, const ConstMatrix& x, const ConstVector& gain, float eps, const Matrix& out) {
+  const int64_t cols = int64_t(x.shape(1));
+  require(gain.shape(0) == x.shape(1), "gain: one value per column of x");
+  require(same_shape(out, x), "out: shape must be that of x");
+  const float *in = x.data(), *gains = gain.data();
+  float* rows = out.data();
+  const int64_t num_rows = int64_t(x.shape(0));
+  nb::gil_scoped_release release;
+  context.for_rows(num_rows, cols, [&](int64_t t) {
+    context.kernels().rmsnorm_row(rows + t * cols, in + t * cols, gains, eps, cols);
+  });
+}
+
+void layernorm(Context& context, const ConstMatrix& x, const ConstVector& gain, const ConstVector& bias,
+               float eps, const Matrix& out) {
+  const int64_t cols = int64_t(x.shape(1));
+  require(gain.shape(0) == x.shape(1) && bias.shape(0) == x.shape(1),
+          "gain and bias: one value per column of x");
+  require(same_shape(out, x), "out: shape must be that of x");
+  const float *in = x.data(), *gains = gain.data(), *biases = bias.data();
+  float* rows = out.data();
+  const int64_t num_rows = int64_t(x.shape(0));
+  nb::gil_scoped_release release;
+  context.for_rows(num_rows, cols, [&](int64_t t) {
+    context.kernels().layernorm_row(rows + t * cols, in + t * cols, gains, biases, eps, cols);
+  });
+}
+
+void rope(Context& context, const Heads& x, const ConstMatrix& cosines, const ConstMatrix& sines) {
+  const int64_t num_heads = int64_t(x.shape(1)), head_dim = int64_t(x.shape(2)), half = head_dim / 2;
+  require(head_dim % 2 == 0, "x: head size must be even");
+  for (const ConstMatrix* table : {&cosines, &sines})
+    require(table->shape(0) == x.shape(0) && int64_t(table->shape(1)) == half,
+            "cosines and sines: shape must be [rows of x, half the head size]");
+  float* rows = x.data();
+  const float *c = cosines.data(), *s = sines.data();
+  const int64_t num_rows = int64_t(x.shape(0));
+  nb::gil_scoped_release release;
+  context.for_rows(num_rows, num_heads * head_dim, [&](int64_t t) {
+    context.kernels().rope_row(rows + t * num_heads * head_dim, c + t * half, s + t * half, num_heads,
+                               head_dim);
+  });
+}
+
+void swiglu(Context& context, const ConstMatrix& gate, const ConstMatrix& up, const Matrix& out) {
+  require(same_shape(gate, out) && same_shape(up, out), "gate, up and out: shapes must be equal");
+  const int64_t cols = int64_t(out.shape(1)), num_rows = int64_t(out.shape(0));
+  const float *g = gate.data(), *u = up.data();
+  float* rows = out.data();
+  nb::gil_scoped_release release;
+  context.for_rows(num_rows, cols, [&](int64_t t) {
+    context.kernels().swiglu_row(rows + t * cols, g + t * cols, u + t * cols, cols);
+  });
+}
+
+void gelu(Context& context, const ConstMatrix& x, const Matrix& out) {
+  require(same_shape(out, x), "out: shape must be that of x");
+  const int64_t cols = int64_t(x.shape(1)), num_rows = int64_t(x.shape(0));
+  const float* in = x.data();
+  float* rows = out.data();
+  nb::gil_scoped_release release;
+  context.for_rows(num_rows, cols,
+                   [&](int64_t t) { context.kernels().gelu_row(rows + t * cols, in + t * cols, cols); });
+}
+
+void add_bias(Context& context, const Matrix& x, const ConstVector& bias) {
+  require(bias.shape(0) == x.shape(1), "bias: one value per column of x");
+  const int64_t cols = int64_t(x.shape(1)), num_rows = int64_t(x.shape(0));
+  const float* biases = bias.data();
+  float* rows = x.data();
+  nb::gil_scoped_release release;
+  context.for_rows(num_rows, cols,
+                   [&](int64_t t) { context.kernels().add_row(rows + t * cols, biases, cols); });
+}
+
+void gather_rows(Context& context, const ConstMatrix& x, const Ids& rows, const ConstVector& factors,
+                 const Matrix& out) {
+  check_rows(rows, out.shape(0), x.shape(0), "rows: row outside x");
+  require(factors.shape(0) == rows.shape(0), "factors: one for each of rows");
+  require(out.shape(1) == x.shape(1), "out: shape must be [rows, columns of x]");
+  const int64_t cols = int64_t(x.shape(1)), num_rows = int64_t(rows.shape(0));
+  const float *in = x.data(), *by = factors.data();
+  const int32_t* from = rows.data();
+  float* to = out.data();
+  nb::gil_scoped_release release;
+  context.for_rows(num_rows, cols, [&](int64_t r) {
+    context.kernels().scale_row(to + r * cols, in + from[r] * cols, by[r], cols);
+  });
+}
+
+void scatter_add(Context& context, const ConstMatrix& y, const Ids& rows, const Matrix& out) {
+  check_rows(rows, y.shape(0), out.shape(0), "rows: row outside out");
+  require(out.shape(1) == y.shape(1), "out: must have as many columns as y");
+  const int64_t cols = int64_t(y.shape(1)), num_rows = int64_t(y.shape(0));
+  const float* from = y.data();
+  const int32_t* to = rows.data();
+  float* sums = out.data();
+  nb::gil_scoped_release release;
+  context.scatter_add(sums, from, to, num_rows, cols);
+}
+
+}  // namespace
+
+void bind_rows(nb::module_& m) {
+  using namespace nb::literals;
+  m.def("rmsnorm", &rmsnorm, "context"_a, "x"_a.noconvert(), "gain"_a.noconvert(), "eps"_a,
+        "out"_a.noconvert());
+  m.def("layernorm", &layernorm, "context"_a, "x"_a.noconvert(), "gain"_a.noconvert(), "bias"_a.noconvert(),
+        "eps"_a, "out"_a.noconvert());
+  m.def("rope", &rope, "context"_a, "x"_a.noconvert(), "cosines"_a.noconvert(), "sines"_a.noconvert());
+  m.def("swiglu", &swiglu, "context"_a, "gate"_a.noconvert(), "up"_a.noconvert(), "out"_a.noconvert());
+  m.def("gelu", &gelu, "context"_a, "x"_a.noconvert(), "out"_a.noconvert());
+  m.def("add_bias", &add_bias, "context"_a, "x"_a.noconvert(), "bias"_a.noconvert());
+  m.def("gather_rows", &gather_rows, "context"_a, "x"_a.noconvert(), "rows"_a.noconvert(),
+        "factors"_a.noconvert(), "out"_a.noconvert());
+  m.def("scatter_add", &scatter_add, "context"_a, "y"_a.noconvert(), "rows"_a.noconvert(),
+        "out"_a.noconvert());
+}
+
+}  // namespace outrider
