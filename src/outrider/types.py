@@ -1,21 +1,21 @@
 """The domain types that flow between wires, gateway and engine.
 
 A wire decodes its bytes into one `GenerationRequest`; a provider answers with a stream of events
-that follows the grammar `Started (TextDelta | Finished)* Completed`. Nothing here knows JSON.
+that follows the grammar `Started (TextDelta | ToolCallDelta | Finished)* Completed`. Nothing here knows JSON.
 Sampling parameters are declared here once; no layer between wire and sampler names them again.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from outrider.errors import InvalidRequest
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 # Limits of counts that a request may ask for; each is checked before anything is allocated.
 MAX_CHOICES = 128
@@ -24,6 +24,7 @@ MAX_STOP_CHARS = 1024
 MAX_LOGIT_BIASES = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_PROMPTS = 256
+MAX_IMAGE_BYTES = 20 << 20  # of one encoded image
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,11 +104,80 @@ def _shown(bound: float) -> str:
     return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
+class TextPart(msgspec.Struct, frozen=True, tag="text"):
+    """A piece of a message's text."""
+
+    text: str
+
+
+class ImagePart(msgspec.Struct, frozen=True, tag="image"):
+    """An image as its sender encoded it (PNG, JPEG, WebP, GIF); not looked into yet."""
+
+    data: bytes
+
+
+Content = str | tuple[TextPart | ImagePart, ...]
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model made; `arguments` is a JSON object as text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation; `content` is plain text and never holds control tokens."""
+    """One turn of a conversation; its text never holds control tokens.
+
+    Only an assistant's message has `tool_calls`; only a tool's message answers a `tool_call_id`.
+    """
 
     role: Role
-    content: str
+    content: Content = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+    @property
+    def text(self) -> str:
+        """The text of all parts."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """The images, in order."""
+        if isinstance(self.content, str):
+            return ()
+        return tuple(part for part in self.content if isinstance(part, ImagePart))
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call; `parameters` is a JSON Schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class NamedTool(msgspec.Struct, frozen=True):
+    """The choice of one tool, which must be called."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """What an answer must match; enforced token by token, or refused when it can't be.
+
+    `kind` says what `source` is: a JSON Schema as JSON text, a Lark grammar or a regular expression.
+    """
+
+    kind: Literal["json_schema", "lark", "regex"]
+    source: str
 
 
 Prompt = str | tuple[int, ...]
@@ -127,6 +197,9 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     # Names of the sampling fields that the caller sent; the model's own defaults replace the rest
     # (order: request, generation_config.json, the wire's documented default).
     given: frozenset[str] = frozenset()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
     stream: bool = False
     cache_salt: str = ""  # prefix-cache blocks are shared only between equal salts
 
@@ -185,6 +258,19 @@ class TextDelta(msgspec.Struct, frozen=True):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """A part of tool call `call_index` of choice `index`.
+
+    The first part carries `id` and `name`; the joined `arguments` are a JSON object.
+    """
+
+    index: int
+    call_index: int
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+
+
 class Finished(msgspec.Struct, frozen=True):
     """Choice `index` is complete."""
 
@@ -198,4 +284,4 @@ class Completed(msgspec.Struct, frozen=True):
     usage: Usage
 
 
-Event = Started | TextDelta | Finished | Completed
+Event = Started | TextDelta | ToolCallDelta | Finished | Completed

@@ -21,6 +21,7 @@ from golden.prompts import PROMPTS, TEXT
 from outrider import LLM, Completion, SamplingParams
 from outrider.checkpoints.packed import open_source
 from outrider.text.chat import chat_format
+from outrider.text.conversation import Conversation
 from outrider.text.tokenizer import Tokenizer
 from outrider.types import Message
 
@@ -60,7 +61,8 @@ def test_prompts_have_the_reference_token_ids(model_path: Path) -> None:
         if isinstance(prompt, str):
             token_ids = [*chat.raw_prefix(tokenizer), *tokenizer.encode(prompt)]
         else:
-            token_ids = chat.encode([Message(**message) for message in prompt], tokenizer)
+            conversation = Conversation([Message(**message) for message in prompt])
+            token_ids = chat.encode(conversation, tokenizer)
         assert token_ids == GOLDENS["prompts"][name]["prompt_token_ids"], name
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from outrider import kernels
 from outrider.kernels import formats, layout, reference
-from outrider.model.batch import Batch
+from outrider.model.batch import Batch, KvSlots
 from outrider.model.config import ModelConfig
 from outrider.model.decoder import Decoder, KvCache
 from outrider.model.rope import inverse_frequencies
@@ -66,7 +66,13 @@ class RandomTensors:
         data = layout.pack_f32(values)
         return kernels.Weight(int(formats.Format.F32), *values.shape, data)
 
+    def experts(self, name: str) -> kernels.Experts:
+        raise AssertionError(f"a dense model has no {name}")
+
     def vector(self, name: str) -> F32Array:
+        return self.arrays[name]
+
+    def matrix(self, name: str) -> F32Array:
         return self.arrays[name]
 
 
@@ -98,15 +104,13 @@ def make_batch(parts: list[tuple[NDArray[np.int32], int, int]]) -> Batch:
     positions = [np.arange(begin, end, dtype=np.int32) for _, begin, end in parts]
     tables = np.arange(8 * len(parts), dtype=np.int32).reshape(-1, 8)
     num_tokens = sum(end - begin for _, begin, end in parts)
+    slots = [p + 8 * 16 * s for s, p in enumerate(positions)]
     return Batch(
         token_ids=np.concatenate([ids[begin:end] for ids, begin, end in parts]),
         positions=np.concatenate(positions),
-        slot_mapping=np.concatenate(
-            [p + 8 * 16 * s for s, p in enumerate(positions)], dtype=np.int32
-        ),
         cu_query_lens=np.cumsum([0, *(len(p) for p in positions)], dtype=np.int32),
         seq_lens=np.array([end for _, _, end in parts], np.int32),
-        block_tables=tables,
+        kv=(KvSlots(np.concatenate(slots, dtype=np.int32), tables),),
         logits_rows=np.arange(num_tokens, dtype=np.int32),
     )
 
@@ -122,17 +126,17 @@ def random_ids(length: int) -> NDArray[np.int32]:
 
 def test_logits_equal_the_numpy_forward_pass(decoder: Decoder) -> None:
     ids = random_ids(50)
-    logits = decoder.forward(make_batch([(ids, 0, 50)]), KvCache(CONFIG, 8, "f32"))
+    logits = decoder.forward(make_batch([(ids, 0, 50)]), KvCache(CONFIG, [8], "f32"))
     np.testing.assert_allclose(logits, reference_logits(ids), rtol=1e-4, atol=1e-4)
 
 
 def test_pieces_and_batches_give_identical_logits(decoder: Decoder) -> None:
     first, second = random_ids(50), random_ids(37)
-    cache = KvCache(CONFIG, 16, "bf16")
+    cache = KvCache(CONFIG, [16], "bf16")
     whole = [
         decoder.forward(make_batch([(ids, 0, len(ids))]), cache).copy() for ids in (first, second)
     ]
-    cache = KvCache(CONFIG, 16, "bf16")
+    cache = KvCache(CONFIG, [16], "bf16")
     steps = [(0, 17, 0, 1), (17, 18, 1, 30), (18, 49, 30, 31), (49, 50, 31, 37)]
     rows: list[list[F32Array]] = [[], []]
     for a, b, c, d in steps:
@@ -146,7 +150,7 @@ def test_pieces_and_batches_give_identical_logits(decoder: Decoder) -> None:
 def test_only_the_wanted_rows_get_logits(decoder: Decoder) -> None:
     ids = random_ids(20)
     batch = make_batch([(ids, 0, 20)])
-    every = decoder.forward(batch, KvCache(CONFIG, 8, "f32"))
+    every = decoder.forward(batch, KvCache(CONFIG, [8], "f32"))
     wanted = np.array([3, 19], np.int32)
     some = replace(batch, logits_rows=wanted)
-    np.testing.assert_array_equal(decoder.forward(some, KvCache(CONFIG, 8, "f32")), every[wanted])
+    np.testing.assert_array_equal(decoder.forward(some, KvCache(CONFIG, [8], "f32")), every[wanted])

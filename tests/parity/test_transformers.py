@@ -21,6 +21,7 @@ from golden.prompts import PROMPTS
 from outrider import LLM, SamplingParams
 from outrider.checkpoints.packed import open_source
 from outrider.text.chat import chat_format
+from outrider.text.conversation import Conversation
 from outrider.text.tokenizer import Tokenizer
 from outrider.types import Message
 
@@ -103,7 +104,8 @@ def test_chat_ids_are_those_of_the_template_in_the_file(model_path: Path) -> Non
     chat = chat_format(source.chat_format, source.default_system)
     for prompt in PROMPTS.values():
         if isinstance(prompt, list):
-            token_ids = chat.encode([Message(**message) for message in prompt], tokenizer)
+            conversation = Conversation([Message(**message) for message in prompt])
+            token_ids = chat.encode(conversation, tokenizer)
             assert token_ids == prompt_token_ids(reader, reference, prompt)
 
 

@@ -16,16 +16,34 @@ Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
+class KvSlots:
+    """Where the keys and values of one KV group lie."""
+
+    slot_mapping: Ints  # [T], block * block_size + offset of each token's key and value
+    # [S, max_blocks], the block of positions 16 i .. 16 i + 15; -1 where a chunked group has freed
+    # what no query of this step can see, and in unused entries.
+    block_tables: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRows:
+    """Rows of the step whose embeddings are image features."""
+
+    rows: Ints  # [M], ascending indices into the T tokens
+    features: NDArray[np.float32]  # [M, C]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One step. The tokens of a sequence are adjacent and in order; every array is int32."""
 
     token_ids: Ints  # [T]
     positions: Ints  # [T], in their sequence
-    slot_mapping: Ints  # [T], block * block_size + offset of each token's key and value
     cu_query_lens: Ints  # [S + 1], sequence s has the tokens cu[s] .. cu[s + 1]
-    seq_lens: Ints  # [S], tokens in the KV cache after this step
-    block_tables: Ints  # [S, max_blocks], unused entries are 0
+    seq_lens: Ints  # [S], tokens of each sequence after this step
+    kv: tuple[KvSlots, ...]  # one per group of `ModelConfig.kv_groups()`, in that order
     logits_rows: Ints  # [R], ascending indices into the T tokens
+    images: ImageRows | None = None
 
     @property
     def num_tokens(self) -> int:

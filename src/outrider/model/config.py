@@ -14,6 +14,11 @@ import msgspec
 BLOCK_SIZE = 16  # tokens per block of the KV cache
 
 
+def padded_head_dim(head_dim: int) -> int:
+    """Give the values per head in the KV cache: `head_dim` rounded up to a whole vector of 16."""
+    return -(-head_dim // 16) * 16
+
+
 class RopeScaling(msgspec.Struct, frozen=True):
     """Llama 3's frequency scaling: long wavelengths are divided by `factor`."""
 
@@ -23,14 +28,51 @@ class RopeScaling(msgspec.Struct, frozen=True):
     original_max_position_embeddings: int
 
 
+class VisionConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes of an image tower; its features have the decoder's hidden size."""
+
+    image_size: int  # side of a square tile in pixels
+    patch_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    layer_norm_eps: float
+    rope_theta: float
+    shuffle: int  # patches along each side that pixel shuffle joins to one token
+    adapter_size: int  # width between the two matrices of the adapter
+    output_size: int  # width of the adapter's result, which the projector takes
+    patch_token_id: int  # the id whose embeddings are replaced by image features
+    max_tiles: int = 16  # of one image, the global tile not counted
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @property
+    def patches_per_side(self) -> int:
+        """Patches along one side of a tile."""
+        return self.image_size // self.patch_size
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Tokens that one tile becomes."""
+        return (self.patches_per_side // self.shuffle) ** 2
+
+
+class KvGroup(msgspec.Struct, frozen=True):
+    """Layers whose keys and values live in blocks of one pool, with one block table."""
+
+    chunk_size: int  # 0: every position stays visible
+    layers: tuple[int, ...]
+
+
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes and constants of one decoder. Names are those of Hugging Face's config files."""
 
-    architecture: Literal["llama"]
+    architecture: Literal["llama", "llama4"]
     name: str
     num_layers: int
     hidden_size: int
-    intermediate_size: int  # width of the dense SwiGLU
+    intermediate_size: int  # width of the dense SwiGLU; Llama 4 calls it intermediate_size_mlp
     num_heads: int
     num_kv_heads: int
     head_dim: int
@@ -44,6 +86,19 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    # What follows is neutral in a dense Llama.
+    num_experts: int = 0
+    num_experts_per_token: int = 0
+    expert_intermediate_size: int = 0  # width of an expert and of the shared expert
+    moe_layers: tuple[int, ...] = ()  # the others are dense
+    nope_layers: tuple[int, ...] = ()  # no rotary embedding, no QK norm, temperature instead
+    chunked_layers: tuple[int, ...] = ()
+    attention_chunk_size: int = 0  # positions per chunk in the chunked layers
+    use_qk_norm: bool = False
+    attn_temperature_tuning: bool = False
+    floor_scale: float = 8192.0
+    attn_scale: float = 0.1
+    vision: VisionConfig | None = None
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -52,17 +107,44 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; RoPE needs pairs")
+        if self.chunked_layers and self.attention_chunk_size <= 0:
+            raise ValueError("chunked layers need an attention_chunk_size above 0")
+        if self.moe_layers and not 1 <= self.num_experts_per_token <= self.num_experts:
+            raise ValueError(
+                f"a token can't meet {self.num_experts_per_token} of {self.num_experts} experts"
+            )
+        if self.moe_layers and self.expert_intermediate_size <= 0:
+            raise ValueError("experts need an intermediate size above 0")
+        if self.attn_temperature_tuning and self.nope_layers and self.floor_scale <= 0:
+            raise ValueError(f"floor_scale {self.floor_scale} must be above 0")
+        for name in ("moe_layers", "nope_layers", "chunked_layers"):
+            if any(not 0 <= layer < self.num_layers for layer in getattr(self, name)):
+                raise ValueError(f"{name} names a layer that isn't one of {self.num_layers}")
 
     def is_nope_layer(self, layer: int) -> bool:
         """Say whether `layer` has no rotary embedding; none of a dense Llama's layers."""
-        del layer
-        return False
+        return layer in self.nope_layers
 
-    def attention_chunk_size(self, layer: int) -> int:
+    def is_moe_layer(self, layer: int) -> bool:
+        """Say whether `layer` has experts."""
+        return layer in self.moe_layers
+
+    def chunk_size_of(self, layer: int) -> int:
         """Give the positions per attention chunk of `layer`; 0: the layer sees everything."""
-        del layer
-        return 0
+        return self.attention_chunk_size if layer in self.chunked_layers else 0
 
-    def kv_bytes_per_token(self, bytes_per_value: int) -> int:
-        """Give the bytes that one token's keys and values take over all layers."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * bytes_per_value
+    def kv_groups(self) -> tuple[KvGroup, ...]:
+        """Give the layers by kind of KV cache: those that see everything, then the chunked."""
+        full = tuple(i for i in range(self.num_layers) if i not in self.chunked_layers)
+        groups = (KvGroup(0, full), KvGroup(self.attention_chunk_size, self.chunked_layers))
+        return tuple(group for group in groups if group.layers)
+
+    def kv_bytes_per_token(self, group: KvGroup, dtype: str) -> int:
+        """Give the bytes that one token takes in the KV cache of a group's layers.
+
+        Padding of the values counts, and in int8 a float16 scale per head's key and value.
+        """
+        nbytes = {"f32": 4, "bf16": 2, "int8": 1}[dtype]
+        per_head = nbytes * (self.head_dim + padded_head_dim(self.head_dim))
+        per_head += 4 if dtype == "int8" else 0
+        return len(group.layers) * self.num_kv_heads * per_head
