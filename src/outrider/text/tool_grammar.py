@@ -1,0 +1,64 @@
+"""Grammars that force an answer to be calls of declared tools.
+
+Calls are JSON objects with name and parameters, which the parser reads back whatever the model;
+every schema is embedded whole, so that its references resolve in itself. Refuses a schema that
+doesn't describe an object. Whether a schema can be enforced is found out when it is compiled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from outrider.errors import InvalidRequest
+from outrider.types import Grammar, NamedTool, Tool
+
+# A model that doesn't find the end of a list would fill its whole context with calls.
+MAX_PARALLEL_CALLS = 32
+# llguidance's options in a schema: one way to write white space, so that none is made up.
+_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+def tool_grammar(
+    tools: Sequence[Tool], choice: Literal["required"] | NamedTool, parallel: bool
+) -> Grammar:
+    """Give the Lark grammar of one call, or if `parallel` of a list of at least one."""
+    rules = [
+        f"call_{index}: {_lark_string(_head(tool))} %json {_schema_json(index, tool)} "
+        + _lark_string("}")
+        for index, tool in enumerate(tools)
+        if choice == "required" or tool.name == choice.name
+    ]
+    if not rules:
+        named = "" if choice == "required" else f" named {choice.name}"
+        raise InvalidRequest(
+            f"tool_choice asks for a call but tools has none{named}; declare it", "tool_choice"
+        )
+    calls = " | ".join(rule.partition(":")[0] for rule in rules)
+    start = "call"
+    if parallel:
+        start = f'"[" call (", " call){{0,{MAX_PARALLEL_CALLS - 1}}} "]"'
+    return Grammar("lark", "\n".join((f"start: {start}", f"call: {calls}", *rules)))
+
+
+def _head(tool: Tool) -> str:
+    return f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "parameters": '
+
+
+def _schema_json(index: int, tool: Tool) -> str:
+    """Write a tool's schema for `%json`; arguments are always an object."""
+    schema: dict[str, Any] = dict(tool.parameters)
+    kind = schema.get("type", "object")
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        param = f"tools[{index}].function.parameters"
+        raise InvalidRequest(
+            f"{param} describes type {json.dumps(kind)}; parameters are an object", param
+        )
+    schema["type"] = "object"
+    schema["x-guidance"] = _OPTIONS
+    return json.dumps(schema, ensure_ascii=False)
+
+
+def _lark_string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

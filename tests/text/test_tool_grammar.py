@@ -1,0 +1,202 @@
+"""Grammars of calls: what llguidance lets through is what the parser reads back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from outrider.errors import InvalidRequest
+from outrider.text.tool_calls import CallPiece, ToolCallParser
+from outrider.text.tool_grammar import MAX_PARALLEL_CALLS, tool_grammar
+from outrider.types import Grammar, NamedTool, Tool
+
+llguidance = pytest.importorskip("llguidance")
+
+WEATHER = Tool(
+    "get_weather",
+    "",
+    {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "minLength": 2},
+            "unit": {"enum": ["°C", "°F"]},
+            "days": {"$ref": "#/$defs/days"},
+        },
+        "required": ["city"],
+        "additionalProperties": False,
+        "$defs": {"days": {"type": "integer", "minimum": 1, "maximum": 7}},
+    },
+)
+NODE = Tool(
+    "node",
+    "",
+    {
+        "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+        "required": ["next"],
+        "additionalProperties": False,
+    },
+)
+ODD = Tool('na"mé\\', "", {"type": ["object", "null"], "additionalProperties": {"type": "number"}})
+TOOLS = [WEATHER, NODE, Tool("now"), ODD]
+
+EOS = 256
+
+
+class Bytes:
+    """A tokenizer whose tokens are bytes."""
+
+    eos_token_id = EOS
+    bos_token_id = None
+    tokens = (*(bytes([byte]) for byte in range(256)), b"<eos>")
+    special_token_ids = (EOS,)
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return list(text.encode() if isinstance(text, str) else text)
+
+
+TOKENIZER = llguidance.LLTokenizer(llguidance.TokenizerWrapper(Bytes()), n_vocab=257)
+
+
+def matcher(grammar: Grammar) -> Any:
+    assert grammar.kind == "lark"
+    result = llguidance.LLMatcher(
+        TOKENIZER, llguidance.LLMatcher.grammar_from_lark(grammar.source), log_level=0
+    )
+    assert not result.is_error(), result.get_error()
+    return result
+
+
+def is_accepted(grammar: Grammar, text: str) -> bool:
+    state = matcher(grammar)
+    data = list(text.encode())
+    return state.try_consume_tokens(data) == len(data) and bool(state.is_accepting())
+
+
+def calls_of(text: str) -> list[tuple[str, Any]]:
+    parser = ToolCallParser(TOOLS)
+    pieces = parser.push(text) + parser.finish()
+    assert all(isinstance(piece, CallPiece) for piece in pieces)
+    return [(p.name, json.loads(p.arguments)) for p in pieces if isinstance(p, CallPiece)]
+
+
+def written(*calls: tuple[str, Any]) -> str:
+    texts = [
+        json.dumps({"name": name, "parameters": value}, ensure_ascii=False) for name, value in calls
+    ]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+
+
+VALID: list[tuple[str, Any]] = [
+    ("get_weather", {"city": "Zürich"}),
+    ("get_weather", {"city": 'a"b\\\n', "unit": "°F", "days": 7}),
+    ("node", {"next": None}),
+    ("node", {"next": {"next": {"next": None}}}),
+    ("now", {}),
+    ("now", {"any": [1, {"thing": None}]}),
+    ('na"mé\\', {"x": -1.5e3}),
+]
+INVALID: list[str] = [
+    "",
+    "The weather",
+    written(("get_weather", {})),
+    written(("get_weather", {"city": "Z"})),
+    written(("get_weather", {"city": "Zürich", "unit": "K"})),
+    written(("get_weather", {"city": "Zürich", "days": 8})),
+    written(("get_weather", {"city": "Zürich", "more": 1})),
+    written(("node", {"next": 1})),
+    written(("now", [])),
+    written(("unknown", {})),
+    written(('na"mé\\', None)),
+    written(("now", {})) + " ",
+    written(("now", {})) + written(("now", {})),
+    '{"name": "now", "parameters":  {}}',
+    '{"name": "now"}',
+    "[]",
+]
+
+
+@pytest.mark.parametrize("call", VALID)
+def test_a_valid_call_is_let_through_and_read_back(call: tuple[str, Any]) -> None:
+    assert is_accepted(tool_grammar(TOOLS, "required", False), written(call))
+    assert is_accepted(tool_grammar(TOOLS, NamedTool(call[0]), False), written(call))
+    assert is_accepted(tool_grammar(TOOLS, "required", True), f"[{written(call)}]")
+    assert calls_of(written(call)) == calls_of(f"[{written(call)}]") == [call]
+
+
+@pytest.mark.parametrize("text", INVALID)
+def test_anything_else_is_not(text: str) -> None:
+    assert not is_accepted(tool_grammar(TOOLS, "required", False), text)
+    assert not is_accepted(tool_grammar(TOOLS, "required", True), f"[{text}]")
+    assert not is_accepted(tool_grammar(TOOLS, "required", True), text)
+
+
+def test_several_calls_need_to_be_allowed() -> None:
+    text = written(*VALID)
+    assert is_accepted(tool_grammar(TOOLS, "required", True), text)
+    assert not is_accepted(tool_grammar(TOOLS, "required", False), text)
+    assert calls_of(text) == VALID
+
+
+def test_a_list_of_calls_comes_to_an_end() -> None:
+    grammar = tool_grammar(TOOLS, "required", True)
+    call = written(("now", {}))
+    assert is_accepted(grammar, f"[{', '.join([call] * MAX_PARALLEL_CALLS)}]")
+    assert not is_accepted(grammar, f"[{', '.join([call] * (MAX_PARALLEL_CALLS + 1))}]")
+
+
+def test_a_named_tool_is_the_only_one() -> None:
+    grammar = tool_grammar(TOOLS, NamedTool("now"), True)
+    assert is_accepted(grammar, f"[{written(('now', {}))}]")
+    assert not is_accepted(grammar, f"[{written(('node', {'next': None}))}]")
+
+
+@settings(max_examples=30, deadline=None)
+@given(parallel=st.booleans(), data=st.data())
+def test_whatever_the_grammar_lets_through_is_read_back(
+    parallel: bool, data: st.DataObject
+) -> None:
+    """Walks through the grammar at random, as a model without any sense would."""
+    state = matcher(tool_grammar(TOOLS, "required", parallel))
+    output = bytearray()
+    while not state.is_stopped():
+        mask = state.compute_logit_bias()
+        allowed = [byte for byte in range(257) if mask[byte]]
+        # Ends what can be ended, so that the walk does.
+        closing = [b for b in allowed if b in (EOS, *b'"}]')]
+        choices = closing if closing and len(output) > 40 else allowed
+        token = data.draw(st.sampled_from(choices))
+        assert state.consume_token(token)
+        if token != EOS:
+            output.append(token)
+        if len(output) > 2000:
+            return
+    calls = calls_of(output.decode())
+    assert calls
+    assert all(isinstance(arguments, dict) for _, arguments in calls)
+
+
+@pytest.mark.parametrize("choice", ["required", NamedTool("other")])
+def test_a_choice_without_a_tool_is_refused(choice: Any) -> None:
+    tools = [] if choice == "required" else TOOLS
+    with pytest.raises(InvalidRequest, match="declare it") as caught:
+        tool_grammar(tools, choice, False)
+    assert caught.value.param == "tool_choice"
+
+
+@pytest.mark.parametrize("kind", ["dict", "array", ["string", "null"], None])
+def test_parameters_that_are_no_object_are_named(kind: Any) -> None:
+    tools = [WEATHER, Tool("f", "", {"type": kind})]
+    with pytest.raises(InvalidRequest, match="are an object") as caught:
+        tool_grammar(tools, "required", False)
+    assert caught.value.param == "tools[1].function.parameters"
+
+
+def test_a_schema_cant_loosen_the_grammar() -> None:
+    tool = Tool("f", "", {**WEATHER.parameters, "x-guidance": {"lenient": True}})
+    grammar = tool_grammar([tool], "required", False)
+    assert is_accepted(grammar, written(("f", {"city": "Zürich"})))
+    assert not is_accepted(grammar, '{"name": "f", "parameters": {  "city": "Zürich"}}')
