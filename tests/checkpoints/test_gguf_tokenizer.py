@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
-from outrider.checkpoints.gguf_tokenizer import GgufTokenizer
+from outrider.checkpoints.gguf_tokenizer import GgufTokenizer, has_tokenizer
 from outrider.errors import CheckpointError
+from outrider.text.tokenizer import Tokenizer
 from tiny_models import MERGES, SPECIAL_TOKENS, tokenizer, vocabulary
 
 LETTERS = st.sampled_from("ab 'stre\n\t 129.é日🎉<|>/")
@@ -65,6 +67,10 @@ SPLITS = {
         pre_tokenizers.Split(Regex(LLAMA3), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ],
+    "gpt-4o": [
+        pre_tokenizers.Split(Regex(O200K), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ],
     "llama4": [
         pre_tokenizers.Split(Regex(O200K), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
@@ -85,12 +91,13 @@ def test_default_split_cuts_punctuation_and_digits_in_threes() -> None:
     assert [piece for piece, _ in pieces] == ["a", ",,", "b", "Ġ", "123", "45"]
 
 
-def test_whole_words_win_in_llama_3_only() -> None:
+def test_whole_words_win_in_llama_3_and_4_only() -> None:
     # "the" is a token that no merge makes from "t" and "he" in this vocabulary.
     tokens = [*vocabulary(), "the"]
     types = np.array([3] * 3 + [1] * (len(tokens) - 3), np.int32)
-    whole = built(pre="llama-bpe", tokens=tokens, token_type=types)
-    assert whole.encode("the", add_special_tokens=False).tokens == ["the"]
+    for pre in ("llama-bpe", "llama4"):
+        whole = built(pre=pre, tokens=tokens, token_type=types)
+        assert whole.encode("the", add_special_tokens=False).tokens == ["the"]
     assert built(tokens=tokens, token_type=types).encode("the").tokens == ["t", "he"]
 
 
@@ -100,6 +107,92 @@ def test_control_tokens_are_special_and_user_defined_ones_are_not() -> None:
     assert {token_id: token.special for token_id, token in added.items()} == {
         0: True, 1: False, 2: True,
     }  # fmt: skip
+
+
+def llama4(names: list[str], at: int, **changes: Any) -> dict[str, Any]:
+    """Byte-level metadata of Llama 4's kind: ranks first, then control tokens put in at `at`."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*alphabet, "ab", "bc", "abc"]
+    types = [1] * len(tokens)
+    tokens[at:at] = names
+    types[at:at] = [3] * len(names)
+    merges = ["a b", "b c", "ab c", "a bc"]
+    values = {"pre": "llama4", "tokens": tokens, "merges": merges, "bos_token_id": at}
+    return byte_level(**values | {"token_type": np.array(types, np.int32)} | changes)
+
+
+def test_control_tokens_at_the_end_are_no_words_of_the_vocabulary() -> None:
+    metadata = llama4(["<|begin_of_text|>", "<|eot|>"], 259)
+    parts = json.loads(GgufTokenizer(metadata, "x").to_json())
+    assert len(parts["model"]["vocab"]) == 259
+    library = tokenizers.Tokenizer.from_str(json.dumps(parts))
+    assert library.token_to_id("<|eot|>") == 260
+    assert library.encode("abcbc").ids == [259, 258, 257]
+    tokenizer = Tokenizer(json.dumps(parts))
+    assert tokenizer.special("<|eot|>") == 260
+    assert tokenizer.decode(tokenizer.encode("<|eot|>")) == "<|eot|>"
+    assert 260 not in tokenizer.encode("<|eot|>")
+
+
+@pytest.mark.parametrize("at", [0, 100, 256, 258])
+def test_control_tokens_elsewhere_keep_their_ids(at: int) -> None:
+    names = ["<|begin_of_text|>", "<|eot|>"]
+    text = GgufTokenizer(llama4(names, at), "x").to_json()
+    tokenizer = Tokenizer(text)
+    assert [tokenizer.special(name) for name in names] == [at, at + 1]
+    assert tokenizer.decode(tokenizer.encode("abc<|eot|>")) == "abc<|eot|>"
+    assert at + 1 not in tokenizer.encode("<|eot|>")
+
+
+def test_added_tokens_that_merges_make_stay_in_the_vocabulary() -> None:
+    types = np.array([1] * 256 + [4, 4, 4], np.int32)
+    metadata = llama4([], 0, token_type=types, bos_token_id=None)
+    parts = json.loads(GgufTokenizer(metadata, "x").to_json())
+    assert parts["model"]["vocab"]["abc"] == 258
+
+
+def test_padding_after_the_control_tokens_is_kept() -> None:
+    metadata = llama4(["<|begin_of_text|>", "<|eot|>"], 259)
+    metadata["tokenizer.ggml.tokens"] += ["[PAD261]", "[PAD262]"]
+    types = [*metadata["tokenizer.ggml.token_type"], 5, 5]
+    metadata["tokenizer.ggml.token_type"] = np.array(types, np.int32)
+    tokenizer = Tokenizer(GgufTokenizer(metadata, "x").to_json())
+    assert (tokenizer.special("<|eot|>"), tokenizer.vocab_size) == (260, 263)
+    assert tokenizer.encode("abc") == [258]
+
+
+def test_llama_4s_merges_are_reduced_to_one_per_token() -> None:
+    # Every pair that makes a token, in the order of the tokens, as converters write them.
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab", "ba", "aba", "abab", "baba"]
+    values = {
+        "tokens": tokens,
+        "token_type": np.array([1] * len(tokens), np.int32),
+        "merges": ["a b", "b a", "a ba", "ab a", "ab ab", "aba b", "b aba", "ba ba"] * 40,
+        "bos_token_id": None,
+    }
+    unsorted = json.loads(GgufTokenizer(byte_level(pre="llama4", **values), "x").to_json())
+    assert len(unsorted["model"]["merges"]) == 320
+    values["merges"] = sorted(values["merges"], key=lambda m: tokens.index(m.replace(" ", "")))
+    reduced = json.loads(GgufTokenizer(byte_level(pre="llama4", **values), "x").to_json())
+    assert reduced["model"]["merges"] == ["a b", "b a", "ab a", "ab ab", "b aba"]
+    others = json.loads(GgufTokenizer(byte_level(pre="llama-bpe", **values), "x").to_json())
+    assert len(others["model"]["merges"]) == 320
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, False),
+        ({"general.name": "x"}, False),
+        ({"tokenizer.chat_template": "x"}, False),
+        ({"tokenizer.ggml.model": "no_vocab", "tokenizer.ggml.pre": "x"}, False),
+        ({"tokenizer.ggml.model": "none"}, False),
+        ({"tokenizer.ggml.tokens": ["a"]}, True),
+        ({"tokenizer.ggml.model": "gpt2"}, True),
+    ],
+)
+def test_a_file_without_vocabulary_is_recognised(metadata: dict[str, Any], expected: bool) -> None:
+    assert has_tokenizer(metadata) is expected
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 
 from outrider.checkpoints.gguf_tokenizer import GgufTokenizer
 from outrider.errors import CheckpointError, InvalidRequest
-from outrider.text.tokenizer import MAX_RUN_CHARS, Tokenizer, _cut_long_runs
+from outrider.text.tokenizer import (
+    MAX_PIECE_CHARS,
+    MAX_RUN_CHARS,
+    Tokenizer,
+    _cut_long_runs,
+)
 
 NAMES = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 UNICODE = st.characters(exclude_categories=["Cs"])
@@ -218,6 +223,25 @@ def test_only_long_runs_are_cut(runs: list[tuple[str, int]]) -> None:
 def test_long_text_of_ordinary_words_is_not_cut() -> None:
     text = "the lighthouse keeper " * 10_000
     assert _cut_long_runs(text) == [text]
+
+
+@pytest.mark.parametrize("length", [MAX_PIECE_CHARS, MAX_PIECE_CHARS + 1, 2 * MAX_PIECE_CHARS + 3])
+def test_metas_vocabularies_cut_a_text_into_pieces_as_metas_tokenizer_does(
+    tokenizer: Tokenizer, llama3_json: str, length: int
+) -> None:
+    text = ("the keeper " * (length // 11 + 1))[:length]
+    pieces = [text[at : at + MAX_PIECE_CHARS] for at in range(0, length, MAX_PIECE_CHARS)]
+    metas = Tokenizer(llama3_json)
+    assert metas.encode(text) == [i for piece in pieces for i in metas.encode(piece)]
+    assert metas._cut(text) == pieces
+    assert tokenizer._cut(text) == [text]
+
+
+def test_runs_are_counted_anew_in_each_piece(llama3_json: str) -> None:
+    # 12,000 spaces on both sides of the cut are no long run on either.
+    text = "a " * ((MAX_PIECE_CHARS - 12_000) // 2) + " " * 24_000 + "a" + " " * 30_000
+    pieces = Tokenizer(llama3_json)._cut(text)
+    assert [len(piece) for piece in pieces] == [MAX_PIECE_CHARS, 12_001 + MAX_RUN_CHARS, 5_000]
 
 
 def test_a_missing_control_token_is_named(tokenizer: Tokenizer) -> None:

@@ -7,6 +7,7 @@ that can't overflow, before anything of that size is made. All refusals are `Che
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass
@@ -61,17 +62,30 @@ _MIN_NBYTES = {ValueType.STRING: 8, ValueType.ARRAY: 12}
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """A tensor's type, its shape with the longest stride first ([N, K]) and its bytes."""
+    """A tensor's type, its shape with the longest stride first ([N, K], [E, N, K]), its bytes."""
 
     name: str
     type: BlockType
     shape: tuple[int, ...]
     data: U8Array  # read-only view of the mapped file
+    mapped: mmap.mmap
+    begin: int  # of the data in the file
 
-    def rows(self, rows: slice) -> U8Array:
-        """Give the blocks of some rows, u8 [N, bytes per row]; a vector is one row."""
-        num_rows = self.shape[0] if len(self.shape) > 1 else 1
-        return self.data.reshape(num_rows, -1)[rows]
+    def rows(self, rows: slice = slice(None)) -> U8Array:
+        """Copy the blocks of some rows, u8 [N, bytes per row]; a vector is one row.
+
+        The memory of the file's pages is given back: a model is larger than memory.
+        """
+        num_rows = math.prod(self.shape[:-1])
+        copied = np.array(self.data.reshape(num_rows, -1)[rows])
+        begin, end, _ = rows.indices(num_rows)
+        self._forget(begin * self.data.size // num_rows, end * self.data.size // num_rows)
+        return copied
+
+    def _forget(self, begin: int, end: int) -> None:
+        first = (self.begin + begin) // mmap.PAGESIZE * mmap.PAGESIZE
+        if hasattr(mmap, "MADV_DONTNEED") and begin < end:
+            self.mapped.madvise(mmap.MADV_DONTNEED, first, self.begin + end - first)
 
 
 @dataclass(frozen=True)
@@ -351,6 +365,8 @@ class _Reader:
                 info.type,
                 info.shape,
                 content[base + info.offset : base + info.offset + info.nbytes],
+                self.mapped,
+                base + info.offset,
             )
             for info in infos
         }

@@ -1,54 +1,54 @@
-"""A dense Llama out of a GGUF file, as a `Source`.
+"""A dense Llama or a Llama 4 out of a GGUF file, as a `Source`.
 
-It maps metadata to `ModelConfig` and GGUF's tensor names to ours, and refuses everything the
-decoder doesn't compute: other architectures, experts, partial or scaled RoPE of unknown kinds.
-Rows of q_proj and k_proj are interleaved in such files already.
+The image tower of a Llama 4 comes from the `mmproj` file beside it, if there is one. Other
+architectures are refused, and tensors that are missing, unknown or of another shape than the
+metadata says. Rows of q_proj and k_proj are interleaved in such files already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
+import msgspec
 
 from outrider.checkpoints import chat_template
-from outrider.checkpoints.gguf import GgufFile, GgufTensor, Value, open_gguf
+from outrider.checkpoints.gguf import GgufFile, GgufTensor, open_gguf
+from outrider.checkpoints.gguf_config import GgufParts, generation_defaults, llama_config
+from outrider.checkpoints.gguf_llama4 import llama4_config, rope_warnings
+from outrider.checkpoints.gguf_metadata import Metadata
+from outrider.checkpoints.gguf_names import ROPE_DIVISORS, Place, places
 from outrider.checkpoints.gguf_quants import to_matrix, to_values
-from outrider.checkpoints.gguf_tokenizer import GgufTokenizer
-from outrider.checkpoints.source import (
-    ALL_ROWS,
-    Matrix,
-    TensorSpec,
-    check_tensors,
-    expected_tensors,
-    model_config,
+from outrider.checkpoints.gguf_tokenizer import GgufTokenizer, has_tokenizer
+from outrider.checkpoints.gguf_vision import (
+    DEFAULT_PATCH_TOKEN_ID,
+    PATCH_TOKEN,
+    vision_config,
+    vision_places,
 )
+from outrider.checkpoints.model_files import mmproj_file
+from outrider.checkpoints.source import ALL_ROWS, Matrix, TensorSpec, check_tensors
 from outrider.errors import CheckpointError
-from outrider.kernels.layout import F32Array
-from outrider.model.config import ModelConfig
+from outrider.kernels.layout import F32Array, U8Array
 
-_TOP_NAMES = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}
-_LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "q_proj": "attn_q",
-    "k_proj": "attn_k",
-    "v_proj": "attn_v",
-    "o_proj": "attn_output",
-    "gate_proj": "ffn_gate",
-    "up_proj": "ffn_up",
-    "down_proj": "ffn_down",
-}
-ROPE_DIVISORS = "rope_freqs.weight"
+_CONFIGS = {"llama": llama_config, "llama4": llama4_config}
 
 
-def gguf_name(name: str) -> str:
-    """Translate a canonical tensor name to that of a GGUF file."""
-    if name in _TOP_NAMES:
-        return f"{_TOP_NAMES[name]}.weight"
-    _, layer, part = name.split(".")
-    return f"blk.{layer}.{_LAYER_NAMES[part]}.weight"
+@dataclass(frozen=True)
+class _StoredTensor:
+    """A canonical tensor: all or some rows of one in a file, which `label` names."""
+
+    tensor: GgufTensor
+    place: Place
+    label: str
+
+    def rows(self, rows: slice) -> U8Array:
+        """Copy the blocks of some rows, u8 [N, bytes per row]; a vector is one row."""
+        begin, end, _ = rows.indices(math.prod(self.place.shape[:-1]))
+        first = self.place.first_row
+        return self.tensor.rows(slice(first + begin, first + max(begin, end)))
 
 
 class GgufModel:
@@ -57,42 +57,65 @@ class GgufModel:
     def __init__(self, path: Path) -> None:
         self._file = open_gguf(path)
         label = str(self._file.path)
-        metadata = _Metadata(label, self._file.metadata)
+        metadata = Metadata(label, self._file.metadata)
         architecture = metadata.string("general.architecture", "missing")
-        if architecture != "llama":
-            raise CheckpointError(
-                f"{label}: the architecture is {architecture!r}; Outrider runs llama (dense)"
-            )
-        self._tokenizer = GgufTokenizer(self._file.metadata, label)
+        _check_architecture(label, architecture)
+        self._tokenizer = (
+            GgufTokenizer(self._file.metadata, label)
+            if has_tokenizer(self._file.metadata)
+            else None
+        )
+        self._tokenizer_json: str | None = None
         template = metadata.string("tokenizer.chat_template", "")
-        self.chat_format = chat_template.chat_format(template, self._tokenizer.token_ids)
+        token_ids = {} if self._tokenizer is None else self._tokenizer.token_ids
+        self.chat_format = chat_template.chat_format(template, token_ids)
         is_chatml = self.chat_format == "chatml"
         self.default_system = chat_template.default_system(template) if is_chatml else ""
-        self.generation: dict[str, float] = {}
-        self.config = _config(self._file, metadata, self._tokenizer, self.chat_format)
-        self._tensors = self._checked_tensors(label)
+        self.generation = generation_defaults(metadata)
+        parts = GgufParts(self._file, metadata, self._tokenizer, self.chat_format)
+        self.config = _CONFIGS[architecture](parts)
+        self.warnings: Sequence[str] = (
+            rope_warnings(self.config) if architecture == "llama4" else ()
+        )
+        self._check_vocabulary(label)
+        self._tensors = _stored_tensors(
+            self._file, places(self.config, self._file.tensors), frozenset({ROPE_DIVISORS})
+        )
+        # Of a dense Llama it is only a neighbour that `source_files` can't tell from its own.
+        self._mmproj = mmproj_file(self._file.path)
+        if self._mmproj is not None and architecture == "llama4":
+            self._add_vision(open_gguf(self._mmproj))
 
-    def _checked_tensors(self, label: str) -> dict[str, GgufTensor]:
-        found = {name: tensor.shape for name, tensor in self._file.tensors.items()}
-        expected: dict[str, tuple[int, ...]] = {}
-        tensors = {}
-        for name, shape in expected_tensors(self.config):
-            own_name = gguf_name(name)
-            if own_name not in found:  # said at once: the number of layers is only a claim
-                check_tensors(label, {own_name: shape}, found)
-            expected[own_name] = shape
-            tensors[name] = self._file.tensors[own_name]
-        check_tensors(label, expected, found, frozenset({ROPE_DIVISORS}))
-        if len(self._tokenizer.tokens) > self.config.vocab_size:
+    def _check_vocabulary(self, label: str) -> None:
+        num_tokens = 0 if self._tokenizer is None else len(self._tokenizer.tokens)
+        if num_tokens > self.config.vocab_size:
             raise CheckpointError(
-                f"{label}: the tokenizer has {len(self._tokenizer.tokens)} tokens but "
-                f"token_embd.weight has {self.config.vocab_size} rows; fetch the model again"
+                f"{label}: the tokenizer has {num_tokens} tokens but token_embd.weight has "
+                f"{self.config.vocab_size} rows; fetch the model again"
             )
-        return tensors
+
+    def _add_vision(self, mmproj: GgufFile) -> None:
+        patch_token_id = self._patch_token_id(mmproj)
+        vision = vision_config(mmproj, self.config, patch_token_id)
+        self.config = msgspec.structs.replace(self.config, vision=vision)
+        self._tensors |= _stored_tensors(
+            mmproj, vision_places(self.config, mmproj.tensors), frozenset()
+        )
+
+    def _patch_token_id(self, mmproj: GgufFile) -> int:
+        token_ids = {} if self._tokenizer is None else self._tokenizer.token_ids
+        default = None if self._tokenizer is not None else DEFAULT_PATCH_TOKEN_ID
+        token_id = token_ids.get(PATCH_TOKEN, default)
+        if token_id is None or token_id >= self.config.vocab_size:
+            raise CheckpointError(
+                f"{self._file.path}: the vocabulary has no token {PATCH_TOKEN}, which images need; "
+                f"convert the model again, or move {mmproj.path.name} elsewhere to use text alone"
+            )
+        return token_id
 
     def files(self) -> list[Path]:
-        """Give the file, or all parts of a split one."""
-        return list(self._file.files)
+        """Give the file, or all parts of a split one, and the mmproj file."""
+        return [*self._file.files, *([] if self._mmproj is None else [self._mmproj])]
 
     def tensor_names(self) -> list[str]:
         """Give the canonical names of all tensors."""
@@ -100,116 +123,63 @@ class GgufModel:
 
     def spec(self, name: str) -> TensorSpec:
         """Give the shape and format of a tensor without reading it."""
-        tensor = self._tensors[name]
-        return TensorSpec(tensor.shape, tensor.type.format if len(tensor.shape) == 2 else None)
+        stored = self._tensors[name]
+        shape = stored.place.shape
+        return TensorSpec(shape, stored.tensor.type.format if len(shape) > 1 else None)
 
     def tensor(self, name: str, rows: slice = ALL_ROWS) -> Matrix:
         """Read some rows of a matrix in the format of its spec, or a vector as f32."""
-        tensor = self._tensors[name]
-        if len(tensor.shape) == 1:
+        stored = self._tensors[name]
+        if len(stored.place.shape) == 1:
             return self.values(name)
-        return to_matrix(tensor.type, tensor.rows(rows), self._label(tensor))
+        return to_matrix(stored.tensor.type, stored.rows(rows), stored.label)
 
     def values(self, name: str, rows: slice = ALL_ROWS) -> F32Array:
         """Read some rows of a matrix, or a vector, as exact values."""
-        tensor = self._tensors[name]
-        values = to_values(tensor.type, tensor.rows(rows), self._label(tensor))
-        return values if len(tensor.shape) == 2 else values[0]
+        stored = self._tensors[name]
+        is_vector = len(stored.place.shape) == 1
+        data = stored.rows(ALL_ROWS if is_vector else rows)
+        values = to_values(stored.tensor.type, data, stored.label)
+        return values[0] if is_vector else values
 
     def tokenizer_json(self) -> str:
-        """Build the tokenizer from the metadata."""
-        return self._tokenizer.to_json()
-
-    def _label(self, tensor: GgufTensor) -> str:
-        return f"{self._file.path}: tensor {tensor.name}"
-
-
-class _Metadata:
-    """Typed access to metadata; a value of the wrong type is refused with its key."""
-
-    def __init__(self, label: str, values: Mapping[str, Value]) -> None:
-        self.label = label
-        self.values = values
-
-    def string(self, key: str, default: str) -> str:
-        value = self.values.get(key, default)
-        if not isinstance(value, str):
-            raise CheckpointError(f"{self.label}: metadata {key} isn't a string")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self.values.get(key, default)
-        if value is None:
-            raise CheckpointError(
-                f"{self.label}: metadata {key} is missing; convert the model again"
-            )
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise CheckpointError(f"{self.label}: metadata {key} isn't a number")
-        return value
+        """Build the tokenizer from the metadata; "" if the file has none."""
+        if self._tokenizer_json is None:  # takes seconds with 200,000 tokens
+            self._tokenizer_json = "" if self._tokenizer is None else self._tokenizer.to_json()
+        return self._tokenizer_json
 
 
-def _config(
-    file: GgufFile, metadata: _Metadata, tokenizer: GgufTokenizer, chat_format: str
-) -> ModelConfig:
-    number, label = metadata.number, metadata.label
-    if number("llama.expert_count", 0):
-        raise CheckpointError(f"{label} has experts; Outrider runs dense Llama models only")
-    embedding = file.tensors.get("token_embd.weight")
-    if embedding is None:
-        raise CheckpointError(f"{label}: tensor token_embd.weight is missing; fetch it again")
-    hidden_size = number("llama.embedding_length")
-    num_heads = number("llama.attention.head_count")
-    head_dim = number("llama.attention.key_length", hidden_size // max(num_heads, 1))
-    for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
-        if number(key, head_dim) != head_dim:
-            raise CheckpointError(
-                f"{label}: {key} is {number(key)} but heads have {head_dim} values; Outrider "
-                "needs them equal"
-            )
-    fields: dict[str, object] = {
-        "architecture": "llama",
-        "name": metadata.string("general.name", file.path.stem.encode(errors="replace").decode()),
-        "num_layers": number("llama.block_count"),
-        "hidden_size": hidden_size,
-        "intermediate_size": number("llama.feed_forward_length"),
-        "num_heads": num_heads,
-        "num_kv_heads": number("llama.attention.head_count_kv", num_heads),
-        "head_dim": head_dim,
-        "vocab_size": embedding.shape[0],
-        "max_position_embeddings": number("llama.context_length"),
-        "rms_norm_eps": number("llama.attention.layer_norm_rms_epsilon"),
-        "rope_theta": number("llama.rope.freq_base", 10000.0),
-        "tie_word_embeddings": "output.weight" not in file.tensors,
-        "bos_token_id": tokenizer.bos_token_id(),
-        "eos_token_ids": _eos_token_ids(tokenizer, chat_format),
-    }
-    config = model_config(label, fields)
-    divisors = _rope_divisors(file, metadata, config.head_dim)
-    return model_config(label, fields | {"rope_divisors": divisors})
-
-
-def _eos_token_ids(tokenizer: GgufTokenizer, chat_format: str) -> tuple[int, ...]:
-    named = [tokenizer.token_id(name) for name in ("eos", "eot", "eom")]
-    ids = [token_id for token_id in named if token_id is not None]
-    ids += chat_template.stop_token_ids(chat_format, tokenizer.token_ids)
-    return tuple(dict.fromkeys(ids))
-
-
-def _rope_divisors(file: GgufFile, metadata: _Metadata, head_dim: int) -> tuple[float, ...]:
-    """Give what the D/2 frequencies are divided by; empty: nothing."""
-    label, half = metadata.label, head_dim // 2
-    kind = metadata.string("llama.rope.scaling.type", "none")
-    factor = metadata.number("llama.rope.scaling.factor", 1.0)
-    if kind not in ("none", "linear") or not 0 < factor < 1e30:
+def _check_architecture(label: str, architecture: str) -> None:
+    if architecture == "clip":
         raise CheckpointError(
-            f"{label}: RoPE scaling {kind!r} by {factor:g} isn't supported; linear scaling and "
-            f"the frequencies in {ROPE_DIVISORS} are"
+            f"{label} is the image tower (mmproj) of a model; name the model's own .gguf file, "
+            "which finds this one in its folder"
         )
-    divisors = np.full(half, factor if kind == "linear" else 1.0)
-    tensor = file.tensors.get(ROPE_DIVISORS)
-    if tensor is not None:
-        check_tensors(label, {ROPE_DIVISORS: (half,)}, {ROPE_DIVISORS: tensor.shape})
-        divisors *= to_values(tensor.type, tensor.rows(ALL_ROWS), f"{label}: {ROPE_DIVISORS}")[0]
-    if (divisors <= 0).any():
-        raise CheckpointError(f"{label}: {ROPE_DIVISORS} has a divisor that isn't positive")
-    return () if (divisors == 1).all() else tuple(divisors.tolist())
+    if architecture not in _CONFIGS:
+        raise CheckpointError(
+            f"{label}: the architecture is {architecture!r}; Outrider runs {' and '.join(_CONFIGS)}"
+        )
+
+
+def _stored_tensors(
+    file: GgufFile, wanted: Iterator[tuple[str, Place]], optional: frozenset[str]
+) -> dict[str, _StoredTensor]:
+    label = str(file.path)
+    found = {name: _shape(tensor) for name, tensor in file.tensors.items()}
+    expected: dict[str, tuple[int, ...]] = {}
+    result = {}
+    for name, place in wanted:
+        own_name = place.own_name
+        if own_name not in found:  # said at once: the number of layers is only a claim
+            check_tensors(label, {own_name: place.own_shape}, found)
+        expected[own_name] = place.own_shape
+        tensor = replace(file.tensors[own_name], shape=found[own_name])
+        result[name] = _StoredTensor(tensor, place, f"{label}: tensor {own_name}")
+    check_tensors(label, expected, found, optional)
+    return result
+
+
+def _shape(tensor: GgufTensor) -> tuple[int, ...]:
+    """Give a tensor's shape; a convolution's kernel [N, 3, P, P] is a matrix of the same bytes."""
+    shape = tensor.shape
+    return shape if len(shape) < 4 else (shape[0], math.prod(shape[1:]))

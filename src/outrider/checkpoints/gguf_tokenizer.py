@@ -6,69 +6,65 @@ A split that isn't known is refused: a wrong one gives wrong tokens without any 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from outrider.checkpoints.gguf import Value
+from outrider.checkpoints.tokenizer_json import (
+    BYTES,
+    LLAMA4_SPLIT,
+    Json,
+    Pair,
+    added_token,
+    begins_with,
+    bpe,
+    fewest_merges,
+    split,
+    to_text,
+)
 from outrider.errors import CheckpointError
-
-Json = dict[str, Any]
 
 MAX_PIECE_CHARS = 1024  # every cut of a SentencePiece token is looked up
 # Token types: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte.
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+_ADDED = (_UNKNOWN, _CONTROL, _USER_DEFINED)
+_NO_VOCABULARY = ("no_vocab", "none")  # as llama.cpp names it
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3_SPLIT = (
     _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_LLAMA4_SPLIT = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?"
-    rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def _split(pattern: str) -> Json:
-    return {
-        "type": "Split",
-        "pattern": {"Regex": pattern},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-
-
-_BYTES = {
-    "type": "ByteLevel",
-    "add_prefix_space": False,
-    "trim_offsets": True,
-    "use_regex": False,
-}
 _DIGITS = {"type": "Digits", "individual_digits": True}
 # By tokenizer.ggml.pre: steps of the split, and whether a whole word that is a token wins.
 _SPLITS: dict[str, tuple[list[Json], bool]] = {
-    "smollm": ([_DIGITS, _split(_GPT2_SPLIT), _BYTES], False),
-    "gpt-2": ([_split(_GPT2_SPLIT), _BYTES], False),
+    "smollm": ([_DIGITS, split(_GPT2_SPLIT), BYTES], False),
+    "gpt-2": ([split(_GPT2_SPLIT), BYTES], False),
     "default": (
         [
-            _split(r"[\p{P}\$\+<=>\^~\|]+"),
-            _split(_GPT2_SPLIT),
-            _split(r"\p{N}+"),
-            _split(r"[0-9][0-9][0-9]"),
-            _BYTES,
+            split(r"[\p{P}\$\+<=>\^~\|]+"),
+            split(_GPT2_SPLIT),
+            split(r"\p{N}+"),
+            split(r"[0-9][0-9][0-9]"),
+            BYTES,
         ],
         False,
     ),
-    "llama-bpe": ([_split(_LLAMA3_SPLIT), _BYTES], True),
-    "llama4": ([_split(_LLAMA4_SPLIT), _BYTES], False),
+    "llama-bpe": ([split(_LLAMA3_SPLIT), BYTES], True),
+    "llama4": ([split(LLAMA4_SPLIT), BYTES], True),
 }
 _SPLITS |= {"llama3": _SPLITS["llama-bpe"], "llama-v3": _SPLITS["llama-bpe"]}
+_SPLITS |= {"gpt-4o": _SPLITS["llama4"]}  # the same for llama.cpp
+_IDS_ARE_RANKS = ("llama4", "gpt-4o")
 _BEGINS_WITH_BOS = ("llama-bpe", "llama3", "llama-v3", "llama4")
+
+
+def has_tokenizer(metadata: Mapping[str, Value]) -> bool:
+    """Say whether a file has a vocabulary; one of weights alone is run by token ids."""
+    if metadata.get("tokenizer.ggml.model") in _NO_VOCABULARY:
+        return False
+    return any(key.startswith("tokenizer.ggml.") for key in metadata)
 
 
 class GgufTokenizer:
@@ -107,16 +103,12 @@ class GgufTokenizer:
     def to_json(self) -> str:
         """Write the tokenizer as JSON; merges are checked against the vocabulary."""
         parts = self._byte_level() if self.model == "gpt2" else self._sentence_piece()
-        return json.dumps(
+        return to_text(
             {
-                "version": "1.0",
-                "truncation": None,
-                "padding": None,
                 "added_tokens": self._added_tokens(),
                 "post_processor": self._post_processor(),
                 **parts,
-            },
-            ensure_ascii=False,
+            }
         )
 
     def _post_processor(self) -> Json | None:
@@ -124,15 +116,7 @@ class GgufTokenizer:
         token_id = self.bos_token_id()
         if token_id is None or not 0 <= token_id < len(self.tokens):
             return None
-        token = self.tokens[token_id]
-        bos = {"SpecialToken": {"id": token, "type_id": 0}}
-        first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-        return {
-            "type": "TemplateProcessing",
-            "single": [bos, first],
-            "pair": [bos, first, second],
-            "special_tokens": {token: {"id": token, "ids": [token_id], "tokens": [token]}},
-        }
+        return begins_with(self.tokens[token_id], token_id)
 
     def _byte_level(self) -> Json:
         if self.pre not in _SPLITS:
@@ -141,34 +125,48 @@ class GgufTokenizer:
                 f"known are {', '.join(_SPLITS)}"
             )
         steps, whole_words = _SPLITS[self.pre]
-        merges = [merge.split(" ") for merge in self._strings("merges")]
-        for pair in merges:
-            known = [part in self.token_ids for part in (*pair, "".join(pair))]
-            if known != [True, True, True]:
-                raise CheckpointError(
-                    f"{self._label}: tokenizer.ggml.merges has {' '.join(pair)!r}, which isn't "
-                    "two tokens that make a third; fetch the model again"
-                )
+        merges = self._merges()
+        vocab = self._mergeable(merges)
+        if self.pre in _IDS_ARE_RANKS:
+            merges = fewest_merges(self._normal(vocab), merges, self._label)
         return {
             "normalizer": None,
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
-            "decoder": _BYTES | {"use_regex": True},
-            "model": self._bpe(merges) | {"ignore_merges": whole_words},
+            "decoder": BYTES | {"use_regex": True},
+            "model": bpe(vocab, merges) | {"ignore_merges": whole_words},
         }
 
-    def _bpe(self, merges: list[list[str]]) -> Json:
-        return {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": self.token_ids,
-            "merges": merges,
-        }
+    def _merges(self) -> Sequence[Pair]:
+        ids, merges = self.token_ids, []
+        for merge in self._strings("merges"):
+            left, _, right = merge.partition(" ")
+            if left not in ids or right not in ids or left + right not in ids:
+                raise CheckpointError(
+                    f"{self._label}: tokenizer.ggml.merges has {merge!r}, which isn't "
+                    "two tokens that make a third; fetch the model again"
+                )
+            merges.append((left, right))
+        return merges
+
+    def _mergeable(self, merges: Sequence[Pair]) -> dict[str, int]:
+        """Give the vocabulary without added tokens, if all of these are at its end.
+
+        The library numbers added tokens that it doesn't know from the end of the vocabulary on.
+        """
+        kinds = self._kinds()
+        end = len(self.tokens)
+        while end > 0 and kinds[end - 1] in _ADDED:
+            end -= 1
+        added = set(self.tokens[end:])
+        if any(kind in _ADDED for kind in kinds[:end]) or any(
+            left in added or right in added or left + right in added for left, right in merges
+        ):
+            return self.token_ids
+        return {token: token_id for token_id, token in enumerate(self.tokens[:end])}
+
+    def _normal(self, vocab: dict[str, int]) -> dict[str, int]:
+        kinds = self._kinds()
+        return {token: token_id for token, token_id in vocab.items() if kinds[token_id] == _NORMAL}
 
     def _sentence_piece(self) -> Json:
         """Express SentencePiece's BPE: a pair is merged in the order of its result's score."""
@@ -185,7 +183,7 @@ class GgufTokenizer:
         if self._metadata.get("tokenizer.ggml.add_space_prefix", True):
             steps.insert(0, {"type": "Prepend", "prepend": "▁"})
             decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-        model = self._bpe(self._merges_by_score(scores)) | {
+        model = bpe(self.token_ids, self._merges_by_score(scores)) | {
             "unk_token": None if unknown is None else self.tokens[unknown],
             "fuse_unk": True,
             "byte_fallback": True,
@@ -197,7 +195,7 @@ class GgufTokenizer:
             "model": model,
         }
 
-    def _merges_by_score(self, scores: list[float]) -> list[list[str]]:
+    def _merges_by_score(self, scores: list[float]) -> list[Pair]:
         types = self._numbers("token_type")
         ids = {token: i for token, i in self.token_ids.items() if types[i] == _NORMAL}
         ranked = []
@@ -212,24 +210,20 @@ class GgufTokenizer:
                 if left in ids and right in ids:
                     ranked.append((-scores[token_id], ids[left], ids[right], left, right))
         ranked.sort()
-        return [[left, right] for *_, left, right in ranked]
+        return [(left, right) for *_, left, right in ranked]
 
     def _added_tokens(self) -> list[Json]:
-        if "tokenizer.ggml.token_type" not in self._metadata:
-            return []
         return [
-            {
-                "id": token_id,
-                "content": self.tokens[token_id],
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": kind != _USER_DEFINED,
-            }
-            for token_id, kind in enumerate(self._numbers("token_type"))
-            if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
+            added_token(token_id, self.tokens[token_id], kind != _USER_DEFINED)
+            for token_id, kind in enumerate(self._kinds())
+            if kind in _ADDED
         ]
+
+    def _kinds(self) -> list[float]:
+        """Give the type of every token; without any all are normal."""
+        if "tokenizer.ggml.token_type" not in self._metadata:
+            return [_NORMAL] * len(self.tokens)
+        return self._numbers("token_type")
 
     def _get(self, key: str) -> Value:
         name = f"tokenizer.ggml.{key}"

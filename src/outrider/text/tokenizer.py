@@ -18,9 +18,13 @@ import tokenizers
 
 from outrider.errors import CheckpointError, InvalidRequest
 
-# Longer runs without a change between space and non-space are cut, as Meta's tokenizer does: a
-# pre-tokenizer may backtrack over a run, and no real text has one.
+# Longer runs without a change between space and non-space are cut, as Meta's tokenizer does
+# (llama-models, llama4/tokenizer.py): a pre-tokenizer may backtrack over a run, and no real text
+# has one.
 MAX_RUN_CHARS = 25_000
+# Meta's cuts every text into pieces of this length before; here only Meta's vocabularies do.
+MAX_PIECE_CHARS = 400_000
+_METAS_TOKEN = "<|begin_of_text|>"
 _LONG_RUN = re.compile(rf"(?<!\s)\s{{{MAX_RUN_CHARS + 1},}}|(?<!\S)\S{{{MAX_RUN_CHARS + 1},}}")
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -90,7 +94,7 @@ class Tokenizer:
         `param` is the path of the request's field that is named when the text isn't Unicode.
         """
         _check_unicode(text, param)
-        token_ids = self._encode_pieces(_cut_long_runs(text))
+        token_ids = self._encode_pieces(self._cut(text))
         if self._control_ids.isdisjoint(token_ids):
             return token_ids
         # A vocabulary can hold the names of control tokens as ordinary entries (GGUF does); a
@@ -135,6 +139,13 @@ class Tokenizer:
         text = data.decode("utf-8", "replace")
         return text.removeprefix(" ") if self._strips_space else text
 
+    def _cut(self, text: str) -> list[str]:
+        if len(text) <= MAX_PIECE_CHARS or _METAS_TOKEN not in self._added_ids:
+            return _cut_long_runs(text)
+        begins = range(0, len(text), MAX_PIECE_CHARS)
+        pieces = (text[begin : begin + MAX_PIECE_CHARS] for begin in begins)
+        return [cut for piece in pieces for cut in _cut_long_runs(piece)]
+
     def _encode_pieces(self, pieces: Sequence[str]) -> list[int]:
         # The batch call releases the GIL and keeps no offsets: four times as fast on long text.
         batch = self._library.encode_batch_fast(pieces, add_special_tokens=False)
@@ -151,7 +162,7 @@ class Tokenizer:
                 raise InvalidRequest(f"the text has the control character {match[0]!r}", param)
             pieces.append(text[begin : match.start() + 1])
             begin = match.start() + 1
-        return [cut for piece in (*pieces, text[begin:]) for cut in _cut_long_runs(piece)]
+        return [cut for piece in (*pieces, text[begin:]) for cut in self._cut(piece)]
 
     def _read_prefix(self) -> tuple[int, ...]:
         """Give the ids that the tokenizer's own rules put before a text (<s> of Llama 2)."""
