@@ -39,7 +39,8 @@ def main() -> None:
     settings = config.load({"model": arguments.model})
     path = Store(settings.home).resolve(arguments.model)
     packed = ensure_packed(path, settings.engine.weights, settings.home, no_progress)
-    kv_bytes_per_token = map_packed(packed).header.config.kv_bytes_per_token(2)  # bf16
+    model = map_packed(packed).header.config
+    kv_bytes_per_token = sum(model.kv_bytes_per_token(group, "bf16") for group in model.kv_groups())
     rounds = [run(arguments.model) for _ in range(arguments.rounds + 1)][1:]
     report = {
         "first_token_s": statistics.median(row["first_token_s"] for row in rounds),

@@ -116,11 +116,11 @@ def _check_room(loaded: LoadedModel, num_seqs: int, num_tokens: int) -> None:
             f"--prompt and --generate are {num_tokens:,} tokens together but max_model_len is "
             f"{loaded.engine.max_model_len:,}; lower one of them"
         )
-    block_size = loaded.runner.block_size
-    if num_seqs * -(-num_tokens // block_size) > loaded.runner.num_blocks:
+    num_fitting = loaded.engine.num_sequences(num_tokens)
+    if num_seqs > num_fitting:
         raise ConfigError(
-            f"{num_seqs} sequences of {num_tokens:,} tokens don't fit into the KV cache of "
-            f"{loaded.runner.num_blocks * block_size:,} tokens; raise --kv-memory-mib"
+            f"the KV cache has room for {num_fitting} sequences of {num_tokens:,} tokens, not for "
+            f"{num_seqs}; raise --kv-memory-mib or lower --batch"
         )
 
 

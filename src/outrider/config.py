@@ -74,7 +74,7 @@ ENGINE_SETTINGS = (
         "kv",
         "auto",
         "Format of the KV cache; auto is f32 with f32 weights and bf16 otherwise",
-        choices=("auto", "f32", "bf16"),
+        choices=("auto", "f32", "bf16", "int8"),
     ),
     Setting("kv_memory_mib", 0, "Memory for the KV cache in MiB; 0 chooses", maximum=1 << 30),
     Setting("max_model_len", 0, "Longest sequence in tokens; 0 is the model's own"),
@@ -94,6 +94,13 @@ ENGINE_SETTINGS = (
         choices=("auto", "avx512", "avx2", "scalar"),
     ),
     Setting("prefix_cache", True, "Reuse computed blocks of equal prompt beginnings"),
+    Setting(
+        "image_cache_mib",
+        1024,
+        "Memory for encoded images in MiB; those of one prompt must fit",
+        minimum=1,
+        maximum=1 << 30,
+    ),
 )
 
 SERVER_SETTINGS = (
@@ -140,6 +147,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     isa: str = "auto"
     prefix_cache: bool = True
+    image_cache_mib: int = 1024
     home: str = DEFAULT_HOME
 
 

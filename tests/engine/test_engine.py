@@ -2,117 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.driving import (
+    MAX_MODEL_LEN,
+    PREFIX,
+    Answer,
+    Answers,
+    Arrival,
+    alone,
+    arrivals,
+    assert_idle,
+    check_load,
+    run,
+    step,
+    submit,
+)
 from fake_engine import EOS, SPECIAL, VOCAB_SIZE, FakeTokenizer, HashRunner, make_engine
-from outrider.engine.engine import Engine
-from outrider.engine.protocol import SequenceOutput, Submit
+from outrider.engine.protocol import Submit
 from outrider.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
 from outrider.types import SamplingParams
-
-GREEDY = SamplingParams(temperature=0, max_tokens=8)
-PREFIX = tuple(range(40))
-
-
-@dataclass
-class Answer:
-    """Everything that came out for one choice."""
-
-    text: str = ""
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list = field(default_factory=list)
-    finish_reason: str | None = None
-
-    def add(self, output: SequenceOutput) -> None:
-        assert self.finish_reason is None, "an output after the last one"
-        self.text += output.text
-        self.token_ids += output.token_ids
-        self.logprobs += output.logprobs
-        self.finish_reason = output.finish_reason
-        assert output.num_output_tokens == len(self.token_ids)
-
-
-Answers = dict[tuple[str, int], Answer]
-
-
-def step(engine: Engine, answers: Answers) -> list[SequenceOutput]:
-    outputs = engine.step()
-    engine.check_integrity()
-    for output in outputs:
-        answers.setdefault((output.request_id, output.index), Answer()).add(output)
-    return outputs
-
-
-def run(engine: Engine, *requests: Submit) -> Answers:
-    answers: Answers = {}
-    for request in requests:
-        engine.submit(request)
-    while engine.has_work:
-        step(engine, answers)
-    assert_idle(engine)
-    return answers
-
-
-def assert_idle(engine: Engine) -> None:
-    stats = engine.stats()
-    assert stats.num_free_blocks == stats.num_blocks
-    assert (stats.num_running, stats.num_waiting) == (0, 0)
-    engine.check_integrity()
-
-
-def submit(*prompts: tuple[int, ...], sampling: SamplingParams = GREEDY, **fields: str) -> Submit:
-    return Submit(fields.pop("request_id", "a"), prompts, sampling, **fields)
-
-
-def alone(request: Submit, max_model_len: int) -> Answers:
-    """Run a request in an engine of its own, without chunks, pressure or reuse."""
-    runner = HashRunner(num_blocks=512, max_model_len=max_model_len)
-    engine = make_engine(runner, max_num_batched_tokens=4096, max_num_seqs=64, prefix_cache=False)
-    return run(engine, request)
-
-
-@dataclass
-class Arrival:
-    step: int
-    abort_step: int | None
-    request: Submit
-
-
-@st.composite
-def arrivals(draw: st.DrawFn) -> list[Arrival]:
-    result = []
-    for number in range(draw(st.integers(1, 6))):
-        prompts = tuple(
-            PREFIX[: draw(st.sampled_from([0, 16, 31, 32, 40]))]
-            + tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=40)))
-            for _ in range(draw(st.sampled_from([1, 1, 2])))
-        )
-        sampling = SamplingParams(
-            temperature=draw(st.sampled_from([0.0, 0.8])),
-            top_k=draw(st.sampled_from([0, 5])),
-            seed=draw(st.integers(0, 5)),
-            repetition_penalty=draw(st.sampled_from([1.0, 1.3])),
-            frequency_penalty=draw(st.sampled_from([0.0, 0.5])),
-            max_tokens=draw(st.sampled_from([1, 7, 40, None])),
-            logprobs=draw(st.sampled_from([None, 2])),
-            stop=draw(st.sampled_from([(), ("5", "Ab")])),
-            n=draw(st.sampled_from([1, 1, 3])),
-        )
-        salt = draw(st.sampled_from(["", "other"]))
-        result.append(
-            Arrival(
-                draw(st.integers(0, 20)),
-                draw(st.none() | st.integers(0, 40)),
-                Submit(f"request {number}", prompts, sampling, salt),
-            )
-        )
-    return result
 
 
 @given(
@@ -130,38 +43,15 @@ def test_an_answer_is_the_same_alone_and_under_any_load(
     max_num_batched_tokens: int,
     prefix_cache: bool,
 ) -> None:
-    runner = HashRunner(num_blocks, max_model_len=120)
+    runner = HashRunner(num_blocks, MAX_MODEL_LEN)
     engine = make_engine(
         runner,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         prefix_cache=prefix_cache,
     )
-    answers: Answers = {}
-    number, last = 0, max(arrival.step for arrival in arrivals)
-    while number <= last or engine.has_work:
-        for arrival in arrivals:
-            if arrival.step == number:
-                engine.submit(arrival.request)
-            if arrival.abort_step == number:
-                engine.abort(arrival.request.request_id)
-                engine.check_integrity()
-        step(engine, answers)
-        number += 1
-    assert_idle(engine)
+    check_load(engine, arrivals)
     assert max(runner.num_tokens_per_step, default=0) <= max_num_batched_tokens
-    for arrival in arrivals:
-        check_answers(arrival, answers)
-
-
-def check_answers(arrival: Arrival, answers: Answers) -> None:
-    for key, whole in alone(arrival.request, 120).items():
-        answer = answers.get(key, Answer())
-        if answer.finish_reason is None:
-            assert arrival.abort_step is not None, f"{key} was never finished"
-            assert whole.token_ids[: len(answer.token_ids)] == answer.token_ids
-        else:
-            assert answer == whole
 
 
 def test_a_preempted_sequence_resumes_with_the_same_tokens() -> None:

@@ -29,27 +29,27 @@ TOKEN_BYTES = 2 * 4 * 2 * 16  # keys and values, layers, KV heads, head size
 
 def test_the_default_holds_eight_full_sequences_in_bf16() -> None:
     plan = plan_kv(EngineConfig(), MODEL, 0, 64 * GIB)
-    assert (plan.dtype, plan.max_model_len, plan.num_blocks) == ("bf16", 1600, 8 * 100)
+    assert (plan.dtype, plan.max_model_len, plan.num_blocks) == ("bf16", 1600, (8 * 100,))
     assert plan.total_bytes == 8 * 1600 * TOKEN_BYTES * 2
 
 
 def test_f32_weights_choose_an_f32_cache_unless_told_otherwise() -> None:
     assert plan_kv(EngineConfig(weights="f32"), MODEL, 0, None).dtype == "f32"
     assert plan_kv(EngineConfig(weights="f32", kv="bf16"), MODEL, 0, None).dtype == "bf16"
-    assert plan_kv(EngineConfig(kv="f32"), MODEL, 0, None).block_bytes == 16 * TOKEN_BYTES * 4
+    assert plan_kv(EngineConfig(kv="f32"), MODEL, 0, None).block_bytes == (16 * TOKEN_BYTES * 4,)
 
 
 def test_a_small_machine_gets_half_of_what_the_weights_leave() -> None:
     plan = plan_kv(EngineConfig(), MODEL, 10 * MIB, 12 * MIB)
-    assert plan.num_blocks == 1 * MIB // plan.block_bytes
+    assert plan.num_blocks == (1 * MIB // plan.block_bytes[0],)
 
 
 def test_a_budget_below_the_models_length_shortens_the_sequences() -> None:
     plan = plan_kv(EngineConfig(kv_memory_mib=1), MODEL, 0, None)
-    assert plan.num_blocks == MIB // plan.block_bytes
+    assert plan.num_blocks == (MIB // plan.block_bytes[0],)
     assert plan.max_model_len == 1600
     long_model = plan_kv(EngineConfig(kv="f32", kv_memory_mib=1), MODEL, 0, None)
-    assert long_model.max_model_len == long_model.num_blocks * 16 == 1024
+    assert long_model.max_model_len == long_model.num_blocks[0] * 16 == 1024
 
 
 def test_a_length_that_was_asked_for_and_does_not_fit_is_refused_with_both_numbers() -> None:

@@ -22,10 +22,14 @@ from outrider.engine.protocol import (
     encode_frame,
     engine_decoder,
 )
-from outrider.types import SamplingParams, TokenAlternative, TokenLogprob
+from outrider.errors import InvalidRequest
+from outrider.text.image_tiles import TiledImage
+from outrider.types import Grammar, SamplingParams, TokenAlternative, TokenLogprob
 
+IMAGE = TiledImage(1, 1, bytes(range(48)), "digest")
 TO_ENGINE = [
     Submit("a", ((1, 2), (3,)), SamplingParams(stop=("x",), logit_bias={5: -1.5}, seed=2**64 - 1)),
+    Submit("b", ((1, 93),), SamplingParams(), images=(IMAGE,), grammar=Grammar("regex", "a+")),
     Abort("a"),
     Drain(),
 ]
@@ -59,3 +63,23 @@ def test_an_absurd_length_is_refused_before_it_is_waited_for() -> None:
 def test_a_message_of_the_other_direction_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError):
         engine_decoder().feed(encode_frame(Stats()))
+
+
+def test_a_request_that_is_too_long_for_a_frame_is_refused_with_both_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("outrider.engine.protocol.MAX_FRAME_BYTES", 5000)
+    image = TiledImage(1, 1, bytes(5000), "digest")
+    with pytest.raises(InvalidRequest, match=r"has 5,3\d\d bytes .* at most 5,000 are") as caught:
+        encode_frame(Submit("a", ((1,),), SamplingParams(), images=(image,)))
+    assert caught.value.param == "images"
+
+
+def test_a_decoder_knows_when_the_rest_of_a_message_is_missing() -> None:
+    decoder = engine_decoder()
+    frame = encode_frame(Abort("a"))
+    assert not decoder.is_partial
+    decoder.feed(frame + frame[:3])
+    assert decoder.is_partial
+    assert decoder.feed(frame[3:]) == [Abort("a")]
+    assert not decoder.is_partial

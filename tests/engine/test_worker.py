@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fake_engine import LARGE_VISION, PATCH, make_image
 from outrider.config import EngineConfig
 from outrider.engine.protocol import (
     Abort,
@@ -227,6 +228,25 @@ def test_a_client_that_does_not_read_stops_the_engine_but_not_its_ears(start: St
     assert _settles(lambda: _cpu_time_s(peer.process.pid)), "it burns time while nobody reads"
     peer.send(Abort("0"), Abort("1"), Abort("2"), submit("late", SHORT))
     peer.wait_for(has_finished("late"))
+
+
+def test_a_request_with_a_large_image_arrives_within_a_few_steps(start: Start) -> None:
+    peer = start("sees", max_model_len=5000)
+    peer.send(submit("text", ENDLESS))
+    peer.wait_for(has_output_of("text"))
+    image = make_image(4, 4, vision=LARGE_VISION)
+    assert len(image.pixels) == 17 * 336 * 336 * 3
+    before = len(peer.messages)
+    peer.send(Submit("image", ((1, *[PATCH] * 17, 2),), SHORT, images=(image,)))
+    peer.wait_for(has_finished("image"))
+    first = next(index for index, m in enumerate(peer.messages) if has_output_of("image")(m))
+    num_steps = sum(isinstance(message, Outputs) for message in peer.messages[before:first])
+    # 17 tiles, one a step; and far fewer than the 28 times that the socket is filled.
+    assert 17 <= num_steps < 17 + 20
+    peer.send(Abort("text"))
+    assert peer.wait_for(lambda m: isinstance(m, Stats) and m.num_running == 0)
+    stats = [message for message in peer.messages if isinstance(message, Stats)][-1]
+    assert (stats.num_encoded_images, stats.num_encoded_tiles) == (1, 17)
 
 
 def _cpu_time_s(pid: int) -> float:

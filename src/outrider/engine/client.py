@@ -118,10 +118,12 @@ class EngineClient:
         if request.request_id in self._streams:
             raise InvalidRequest(f"request id {request.request_id!r} is already running")
         queue: asyncio.Queue[Item] = asyncio.Queue()
-        self._streams[request.request_id] = queue
+        request_id = request.request_id
+        self._streams[request_id] = queue
         num_open = len(request.prompts) * request.sampling.n
         try:
             self._send(request)
+            del request  # its images may be large
             while num_open:
                 item = await queue.get()
                 if isinstance(item, OutriderError):
@@ -130,9 +132,9 @@ class EngineClient:
                 num_open -= item.finish_reason is not None
                 yield item
         finally:
-            self._streams.pop(request.request_id, None)
+            self._streams.pop(request_id, None)
             if num_open:
-                self._send(Abort(request.request_id))
+                self._send(Abort(request_id))
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new requests, let the running ones finish for at most `timeout_s`, then close."""

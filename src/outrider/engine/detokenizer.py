@@ -24,6 +24,20 @@ class TokenText(Protocol):
         ...
 
 
+class NoText:
+    """Stands in for the tokenizer of a model that has none: no token has text."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Give no bytes for any token."""
+        del token_id
+        return b""
+
+    def is_special(self, token_id: int) -> bool:
+        """Say of every token that it stands for no text."""
+        del token_id
+        return True
+
+
 class Detokenizer:
     """The text of one sequence; `push` every token, then `flush`."""
 

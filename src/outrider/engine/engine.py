@@ -7,14 +7,19 @@ request is refused when it is submitted; after that only its own model output ca
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from collections.abc import Sequence as Items
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outrider.config import EngineConfig
-from outrider.engine.block_manager import BlockManager
-from outrider.engine.detokenizer import Detokenizer
+from outrider.engine.block_manager import BlockManager, KvLayout
+from outrider.engine.detokenizer import Detokenizer, NoText
+from outrider.engine.grammar import Grammars
+from outrider.engine.grammar_check import PARAM
+from outrider.engine.image_encoder import ImageEncoder, TileRunner
+from outrider.engine.prompt_images import PromptImages
 from outrider.engine.protocol import Rejected, SequenceOutput, Stats, Submit
 from outrider.engine.sampler import Sampled, Sampler, SamplerState
 from outrider.engine.scheduler import Plan, Scheduler
@@ -25,8 +30,8 @@ from outrider.text.tokenizer import Tokenizer
 from outrider.types import FinishReason, TokenLogprob
 
 
-class Runner(Protocol):
-    """The engine's view of a model and its KV cache of `num_blocks` blocks."""
+class Runner(TileRunner, Protocol):
+    """The engine's view of a model and its KV cache."""
 
     @property
     def block_size(self) -> int:
@@ -34,8 +39,13 @@ class Runner(Protocol):
         ...
 
     @property
-    def num_blocks(self) -> int:
-        """Blocks of the KV cache."""
+    def num_blocks(self) -> Items[int]:
+        """Blocks of each KV group."""
+        ...
+
+    @property
+    def chunk_sizes(self) -> Items[int]:
+        """Positions per chunk of each KV group; 0: a group that sees everything comes first."""
         ...
 
     @property
@@ -53,26 +63,48 @@ class Runner(Protocol):
         ...
 
 
+def make_layout(runner: Runner, config: EngineConfig) -> KvLayout:
+    """Describe the runner's pools to the block manager."""
+    num_blocks = dict(zip(runner.chunk_sizes, runner.num_blocks, strict=True))
+    num_full_blocks = num_blocks.pop(0, None)
+    chunk_size, num_chunk_blocks = next(iter(num_blocks.items()), (0, 0))
+    if num_full_blocks is None:
+        longest = -(-runner.max_model_len // runner.block_size)
+        num_full_blocks = longest * config.max_num_seqs
+    return KvLayout(
+        block_size=runner.block_size,
+        num_full_blocks=num_full_blocks,
+        num_chunk_blocks=num_chunk_blocks,
+        chunk_size=chunk_size,
+        num_batched_tokens=config.max_num_batched_tokens,
+        has_full_layers=0 in runner.chunk_sizes,
+    )
+
+
 class Engine:
     """Continuous batching over one runner; see `step`."""
 
     def __init__(
         self,
         runner: Runner,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         config: EngineConfig,
         eos_token_ids: Iterable[int],
     ) -> None:
         self.runner = runner
         self.tokenizer = tokenizer
-        self.max_model_len = min(runner.max_model_len, runner.num_blocks * runner.block_size)
+        layout = make_layout(runner, config)
+        self.max_model_len = min(runner.max_model_len, layout.max_model_len)
         self._has_prefix_cache = config.prefix_cache
         self._eos_token_ids = frozenset(eos_token_ids)
-        self._blocks = BlockManager(runner.num_blocks, runner.block_size)
+        self._blocks = BlockManager(layout)
         self._scheduler = Scheduler(
             self._blocks, config.max_num_seqs, config.max_num_batched_tokens
         )
-        self._sampler = Sampler(tokenizer)
+        self._images = ImageEncoder(runner, config.image_cache_mib << 20)
+        self._text = tokenizer or NoText()
+        self._sampler = Sampler(self._text)
+        self._grammars = Grammars(tokenizer, self._eos_token_ids)
         self._requests: dict[str, list[Sequence]] = {}
         self._failed: list[Rejected] = []
         self._next_seq_id = 0
@@ -86,6 +118,10 @@ class Engine:
         """Say whether a step would advance anything."""
         return bool(self._requests)
 
+    def num_sequences(self, num_tokens: int) -> int:
+        """Count the sequences of a length for which the KV cache has room at the same time."""
+        return self._blocks.layout.num_sequences(num_tokens)
+
     def submit(self, request: Submit) -> None:
         """Take a request, or raise a `RequestError` and keep nothing of it."""
         if request.request_id in self._requests:
@@ -96,26 +132,35 @@ class Engine:
             name = "prompt" if len(request.prompts) == 1 else f"prompt[{index}]"
             self._check_prompt(prompt, name)
         self.check_token_ids(request.sampling.logit_bias, "logit_bias")
+        if request.sampling.stop and self.tokenizer is None:
+            raise InvalidRequest(
+                "the model came without a tokenizer, so its answer has no text; leave stop out",
+                "stop",
+            )
+        images = self._place_images(request)
         root: CacheRoot = ("shared", request.cache_salt)
         if not self._has_prefix_cache:  # then only choices of one request share blocks
             root = ("alone", self._next_seq_id)
         sequences: list[Sequence] = []
         for prompt_index in range(len(request.prompts)):
             sequences += self._make_choices(request, prompt_index, root)
+        if images is not None:
+            for sequence in sequences:
+                sequence.images = images.for_choice()
         self._requests[request.request_id] = sequences
 
     def abort(self, request_id: str) -> None:
         """Drop a request and free its blocks at once; unknown ids are ignored."""
         for sequence in self._requests.pop(request_id, []):
-            sequence.is_finished = True
-            self._scheduler.remove(sequence)
+            self._remove(sequence)
 
     def step(self) -> list[SequenceOutput]:
-        """Advance every scheduled sequence by one forward pass."""
+        """Advance every scheduled sequence by one forward pass, and one image by a tile."""
+        self._images.advance(self._scheduler.waiting, self._blocks.num_known_tokens)
         plan = self._scheduler.schedule()
         if not plan.sequences:
             return []
-        logits = self.runner.forward(plan.build_batch(self.runner.block_size))  # [R, V]
+        logits = self.runner.forward(plan.build_batch(self._blocks))  # [R, V]
         sequences = plan.sampled()
         sampled = self._sampler.sample(
             logits,
@@ -147,6 +192,9 @@ class Engine:
             num_cached_tokens=self._num_cached_tokens,
             num_preemptions=self._scheduler.num_preemptions,
             num_steps=self._num_steps,
+            num_encoded_images=self._images.num_encoded_images,
+            num_encoded_tiles=self._images.num_encoded_tiles,
+            image_cache_bytes=self._images.cache.num_bytes,
         )
 
     def check_integrity(self) -> None:
@@ -172,6 +220,17 @@ class Engine:
             raise ContextLengthExceeded(len(prompt), self.max_model_len, param)
         self.check_token_ids(prompt, param)
 
+    def _place_images(self, request: Submit) -> PromptImages | None:
+        if not request.images:
+            return None
+        if self.runner.vision is None:
+            raise InvalidRequest("this is a text model; it takes no images", "images")
+        if len(request.prompts) > 1:
+            raise InvalidRequest("images belong to one prompt; send several requests", "images")
+        images = PromptImages(request.images, request.prompts[0], self.runner.vision)
+        self._images.check_fits(images)
+        return images
+
     def _make_choices(self, request: Submit, prompt_index: int, root: CacheRoot) -> list[Sequence]:
         prompt, params = request.prompts[prompt_index], request.sampling
         length = self.max_model_len
@@ -180,6 +239,9 @@ class Engine:
         choices = []
         for choice in range(params.n):
             index = prompt_index * params.n + choice
+            matcher = None
+            if request.grammar is not None:
+                matcher = self._grammars.matcher(request.grammar)
             choices.append(
                 Sequence(
                     id=SequenceId(self._next_seq_id, request.request_id, index, choice, root),
@@ -187,8 +249,8 @@ class Engine:
                     token_ids=to_token_array(prompt),
                     num_prompt_tokens=len(prompt),
                     max_num_tokens=length,
-                    sampler=SamplerState(params, choice, prompt),
-                    detokenizer=Detokenizer(self.tokenizer, params.stop),
+                    sampler=SamplerState(params, choice, prompt, matcher),
+                    detokenizer=Detokenizer(self._text, params.stop),
                     logprobs=None if params.logprobs is None else LogprobBuffer(),
                 )
             )
@@ -203,12 +265,15 @@ class Engine:
     ) -> list[SequenceOutput]:
         self._num_steps += 1
         self._scheduler.commit(plan)
+        for sequence in plan.sequences:
+            if sequence.images is not None and sequence.num_computed_tokens >= sequence.images.end:
+                self._images.release(sequence.images)
         outputs = []
         for sequence, result in zip(sequences, sampled, strict=True):
             if sequence.is_finished:  # another choice of its request has just failed
                 continue
             if result.token_id is None:
-                self._fail(sequence)
+                self._fail(sequence, result.failure)
             else:
                 outputs.append(self._advance(sequence, result.token_id, result))
         return outputs
@@ -226,7 +291,7 @@ class Engine:
         if sequence.logprobs is not None and sampled.logprob is not None:
             if not self._is_end(sequence, token_id):
                 num_bytes = 0
-                if not self.tokenizer.is_special(token_id):
+                if not self._text.is_special(token_id):
                     num_bytes = len(sampled.logprob.token)
                 sequence.logprobs.push(sampled.logprob, num_bytes)
             is_whole = finish_reason is not None and not is_cut
@@ -262,15 +327,25 @@ class Engine:
         return token_id in self._eos_token_ids and not sequence.sampling.ignore_eos
 
     def _finish(self, sequence: Sequence) -> None:
-        sequence.is_finished = True
-        self._scheduler.remove(sequence)
+        self._remove(sequence)
         siblings = self._requests[sequence.id.request_id]
         if all(sibling.is_finished for sibling in siblings):
             del self._requests[sequence.id.request_id]
 
-    def _fail(self, sequence: Sequence) -> None:
+    def _remove(self, sequence: Sequence) -> None:
+        sequence.is_finished = True
+        self._scheduler.remove(sequence)
+        if sequence.images is not None:
+            self._images.release(sequence.images)
+
+    def _fail(self, sequence: Sequence, grammar_failure: str) -> None:
+        """Drop a request one of whose choices has no next token, and say why."""
         request_id = sequence.id.request_id
         self.abort(request_id)
+        if grammar_failure:
+            message = f"the answer can't go on as its grammar demands: {grammar_failure}"
+            self._failed.append(Rejected(request_id, InvalidRequest.code, message, PARAM))
+            return
         message = (
             f"the model gave logits that are not numbers in step {self._num_steps}; its weights "
             "or this build are broken: pull the model again"

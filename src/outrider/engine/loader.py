@@ -20,15 +20,14 @@ from outrider.config import EngineConfig
 from outrider.engine.engine import Engine
 from outrider.engine.memory import plan_kv
 from outrider.engine.runner import ModelRunner
-from outrider.errors import CheckpointError, ConfigError
+from outrider.errors import ConfigError
 from outrider.kernels.formats import Format
 from outrider.machine import available_memory_bytes, num_cores, trim_heap
-from outrider.model.config import ModelConfig
+from outrider.model.config import ModelConfig, VisionConfig
 from outrider.model.decoder import Decoder
+from outrider.model.vision import VisionTower
 from outrider.text.chat import ChatFormat, chat_format, stop_token_ids
 from outrider.text.tokenizer import Tokenizer
-
-HEAD_DIM_MULTIPLE = 16  # lanes of the attention kernel
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,15 @@ class LoadedModel:
 
     engine: Engine
     runner: ModelRunner
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None  # None: the model came without one and takes token ids only
     chat_format: ChatFormat
     config: ModelConfig
     generation: dict[str, float]  # the model's own sampling defaults
+
+    @property
+    def vision(self) -> VisionConfig | None:
+        """Sizes of its image tower; None: it takes no images."""
+        return self.config.vision
 
 
 class PackedTensors:
@@ -60,33 +64,46 @@ class PackedTensors:
         """Give a norm's gain [C] by its canonical name."""
         return self._packed.tensors[name].vector()
 
+    def experts(self, name: str) -> kernels.Experts:
+        """Give the matrices of all experts by their canonical name."""
+        tensor = self._packed.tensors[name]
+        num_experts, rows, cols = tensor.shape
+        assert tensor.format is not None, name
+        return kernels.Experts(int(Format(tensor.format)), num_experts, rows, cols, tensor.data)
+
+    def matrix(self, name: str) -> NDArray[np.float32]:
+        """Give a small matrix [N, K] as plain values, unpacked."""
+        return self._packed.tensors[name].values()
+
 
 def load_engine(config: EngineConfig) -> LoadedModel:
     """Load `config.model`, which has to be pulled or be a path; packs its weights if needed."""
     home = Path(config.home).expanduser()
     source = Store(home).resolve(config.model)
     packed = PackedModel.open(ensure_packed(source, config.weights, home, no_progress))
-    if packed.config.head_dim % HEAD_DIM_MULTIPLE:
-        raise CheckpointError(
-            f"{source}: its head size {packed.config.head_dim} isn't a multiple of "
-            f"{HEAD_DIM_MULTIPLE}; the kernels can't run it, choose another model"
-        )
-    plan = plan_kv(config, packed.config, packed.nbytes, available_memory_bytes())
-    decoder = Decoder(packed.config, PackedTensors(packed), make_context(config))
+    model = packed.config
+    plan = plan_kv(config, model, packed.nbytes, available_memory_bytes())
+    tensors, context = PackedTensors(packed), make_context(config)
     runner = ModelRunner(
-        decoder, num_blocks=plan.num_blocks, max_model_len=plan.max_model_len, kv=plan.dtype
+        Decoder(model, tensors, context),
+        num_blocks=plan.num_blocks,
+        max_model_len=plan.max_model_len,
+        kv=plan.dtype,
+        tower=None if model.vision is None else VisionTower(model, tensors, context),
     )
-    tokenizer = Tokenizer(packed.tokenizer_json)
+    tokenizer = Tokenizer(packed.tokenizer_json) if packed.tokenizer_json else None
     chat = chat_format(packed.chat_format, packed.default_system)
     trim_heap()
-    # What ends a turn in the chat format ends an answer, even if the file names fewer tokens.
-    eos_token_ids = {*packed.config.eos_token_ids, *stop_token_ids(chat, tokenizer)}
+    eos_token_ids = set(model.eos_token_ids)
+    if tokenizer is not None:
+        # What ends a turn in the chat format ends an answer, even if the file names fewer tokens.
+        eos_token_ids.update(stop_token_ids(chat, tokenizer))
     return LoadedModel(
         engine=Engine(runner, tokenizer, config, tuple(sorted(eos_token_ids))),
         runner=runner,
         tokenizer=tokenizer,
         chat_format=chat,
-        config=packed.config,
+        config=model,
         generation=packed.generation,
     )
 

@@ -1,8 +1,9 @@
 """What the HTTP process and an engine process say to each other.
 
 Frames on a Unix socket: a 4-byte little-endian length, then one msgpack-encoded message. The
-client sends `Submit`, `Abort` and `Drain`; the engine answers with `Ready` or `Failed` once, then
-`Outputs`, `Rejected` and, at most once a second and when it becomes idle, `Stats`.
+client sends `Submit` (with the pixels of its images), `Abort` and `Drain`; the engine answers with
+`Ready` or `Failed` once, then `Outputs`, `Rejected` and, at most once a second and when it becomes
+idle, `Stats`. A frame that is too long is refused on both sides.
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from outrider.types import FinishReason, SamplingParams, TokenLogprob
+from outrider.errors import InvalidRequest
+from outrider.text.image_tiles import TiledImage
+from outrider.types import FinishReason, Grammar, SamplingParams, TokenLogprob
 
 MAX_FRAME_BYTES = 1 << 28
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
-    """Run one request: each prompt `sampling.n` times."""
+    """Run one request: each prompt `sampling.n` times.
+
+    With `images` there is one prompt, which holds the patch tokens of all of them.
+    """
 
     request_id: str
     prompts: tuple[tuple[int, ...], ...]  # token ids
     sampling: SamplingParams
     cache_salt: str = ""
+    images: tuple[TiledImage, ...] = ()
+    grammar: Grammar | None = None
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -96,6 +104,9 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     num_cached_tokens: int = 0
     num_preemptions: int = 0
     num_steps: int = 0
+    num_encoded_images: int = 0
+    num_encoded_tiles: int = 0
+    image_cache_bytes: int = 0
     resident_bytes: int = 0
 
 
@@ -107,10 +118,11 @@ M = TypeVar("M")
 
 
 def encode_frame(message: ToEngine | FromEngine) -> bytes:
-    """Encode one message with its length in front."""
+    """Encode one message with its length in front; a request that is too long is refused."""
     body = msgspec.msgpack.encode(message)
     if len(body) > MAX_FRAME_BYTES:
-        raise ValueError(f"a frame of {len(body):,} bytes is longer than {MAX_FRAME_BYTES:,}")
+        text = f"{len(body):,} bytes with its images; at most {MAX_FRAME_BYTES:,} are allowed"
+        raise InvalidRequest(f"the request has {text}, send fewer images", "images")
     return len(body).to_bytes(LENGTH_BYTES, "little") + body
 
 
@@ -120,6 +132,11 @@ class FrameDecoder(Generic[M]):
     def __init__(self, decoder: msgspec.msgpack.Decoder[M]) -> None:
         self._decoder = decoder
         self._buffer = bytearray()
+
+    @property
+    def is_partial(self) -> bool:
+        """Say whether the rest of a message is on its way."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> list[M]:
         """Add received bytes and give the messages that are complete now."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from outrider.engine.block_manager import BlockManager
+from outrider.engine.block_manager import FREED, BlockManager
+from outrider.engine.prompt_images import Features
 from outrider.engine.sequence import Sequence
-from outrider.model.batch import Batch
+from outrider.model.batch import Batch, ImageRows, KvSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,9 @@ class Plan:
     sequences: list[Sequence]
     num_scheduled_tokens: list[int]
 
-    def build_batch(self, block_size: int) -> Batch:
+    def build_batch(self, blocks: BlockManager) -> Batch:
         """Lay the plan out as arrays for the runner."""
-        token_ids, positions, slot_mapping = array("i"), array("i"), array("i")
+        token_ids, positions = array("i"), array("i")
         cu_query_lens, seq_lens, logits_rows = array("i", [0]), array("i"), array("i")
         # Arrays of the standard library: right after a forward pass NumPy's code has left the
         # caches, and a dozen of its calls on such small arrays would take longer than all of this.
@@ -37,19 +38,19 @@ class Plan:
             end = start + count
             token_ids += sequence.token_ids[start:end]
             positions.extend(range(start, end))
-            _extend_slots(slot_mapping, sequence.block_table, start, end, block_size)
             cu_query_lens.append(len(token_ids))
             seq_lens.append(end)
             if end == sequence.num_tokens:
                 logits_rows.append(len(token_ids) - 1)
+        groups = zip(*(blocks.tables(sequence) for sequence in self.sequences), strict=True)
         return Batch(
             token_ids=np.asarray(token_ids),
             positions=np.asarray(positions),
-            slot_mapping=np.asarray(slot_mapping),
             cu_query_lens=np.asarray(cu_query_lens),
             seq_lens=np.asarray(seq_lens),
-            block_tables=self._stack_block_tables(),
+            kv=tuple(self._kv_slots(tables, blocks.block_size) for tables in groups),
             logits_rows=np.asarray(logits_rows),
+            images=self._image_rows(),
         )
 
     def sampled(self) -> list[Sequence]:
@@ -60,13 +61,29 @@ class Plan:
             if sequence.num_computed_tokens + count == sequence.num_tokens
         ]
 
-    def _stack_block_tables(self) -> NDArray[np.int32]:
-        widest = max(len(sequence.block_table) for sequence in self.sequences)
-        tables = array("i")
-        for sequence in self.sequences:
-            tables += sequence.block_table
-            tables.frombytes(bytes(tables.itemsize * (widest - len(sequence.block_table))))
-        return np.asarray(tables).reshape(len(self.sequences), widest)
+    def _kv_slots(self, tables: Items[array[int]], block_size: int) -> KvSlots:
+        slots, stacked = array("i"), array("i")
+        widest = max(len(table) for table in tables)
+        unused = array("i", [FREED])
+        for index, table in enumerate(tables):
+            start = self.sequences[index].num_computed_tokens
+            _extend_slots(slots, table, start, start + self.num_scheduled_tokens[index], block_size)
+            stacked += table
+            stacked += unused * (widest - len(table))
+        return KvSlots(np.asarray(slots), np.asarray(stacked).reshape(len(tables), widest))
+
+    def _image_rows(self) -> ImageRows | None:
+        rows: list[int] = []
+        features: list[Features] = []
+        first_row = 0
+        for sequence, count in zip(self.sequences, self.num_scheduled_tokens, strict=True):
+            start = sequence.num_computed_tokens
+            if sequence.images is not None:
+                positions, parts = sequence.images.rows(start, start + count)
+                rows += [first_row + position - start for position in positions]
+                features += parts
+            first_row += count
+        return ImageRows(np.array(rows, np.int32), np.concatenate(features)) if rows else None
 
 
 class Scheduler:
@@ -108,19 +125,16 @@ class Scheduler:
     def commit(self, plan: Plan) -> None:
         """Account for the tokens that a step has computed and publish their full blocks."""
         for sequence, count in zip(plan.sequences, plan.num_scheduled_tokens, strict=True):
-            sequence.num_computed_tokens += count
-            num_full_blocks = sequence.num_computed_tokens // self.blocks.block_size
-            if num_full_blocks > sequence.num_registered_blocks:
-                self.blocks.register(sequence)
+            self.blocks.advance(sequence, count)
             if sequence.siblings and sequence.num_computed_tokens >= sequence.num_prompt_tokens:
                 self._release_siblings(sequence)
 
     def _make_room(self) -> None:
-        """See that every running sequence has a block for its newest token."""
+        """See that every running sequence can go on by a token."""
         index = 0
         while index < len(self.running):
             sequence = self.running[index]
-            if self.blocks.has_room(sequence) or self.blocks.append(sequence):
+            if self.blocks.make_room(sequence):
                 index += 1
             else:
                 self._preempt(self.running.pop())
@@ -141,20 +155,39 @@ class Scheduler:
                 plan.num_scheduled_tokens.append(1)
                 budget -= 1
         for sequence in behind:
-            budget = _schedule(plan, sequence, budget)
+            budget = self._schedule(plan, sequence, budget)
         return budget
 
     def _admit_waiting(self, plan: Plan, budget: int) -> None:
-        while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:
-            sequence = self.waiting[0]
+        index = 0
+        while index < len(self.waiting) and budget > 0 and len(self.running) < self.max_num_seqs:
+            sequence = self.waiting[index]
+            if not self._has_features(sequence):  # younger ones need not wait for its images
+                index += 1
+                continue
             # One spare block per running sequence, or the newcomer would be preempted soon.
-            if not self.blocks.allocate(sequence, num_spare_blocks=len(self.running)):
+            promised = sum(self.blocks.num_promised(other) for other in self.running)
+            if not self.blocks.allocate(sequence, len(self.running), promised):
                 break
-            del self.waiting[0]
+            del self.waiting[index]
             insort(self.running, sequence, key=_age)
             if sequence.num_cached_tokens is None:
                 sequence.num_cached_tokens = sequence.num_computed_tokens
-            budget = _schedule(plan, sequence, budget)
+            budget = self._schedule(plan, sequence, budget)
+
+    def _has_features(self, sequence: Sequence) -> bool:
+        images = sequence.images
+        if images is None or not images.missing(0):
+            return True
+        return not images.missing(self.blocks.num_known_tokens(sequence))
+
+    def _schedule(self, plan: Plan, sequence: Sequence, budget: int) -> int:
+        count = min(sequence.num_tokens - sequence.num_computed_tokens, budget)
+        if count > 0:
+            count = self.blocks.extend(sequence, count)
+            plan.sequences.append(sequence)
+            plan.num_scheduled_tokens.append(count)
+        return budget - count
 
     def _release_siblings(self, sequence: Sequence) -> None:
         for sibling in sequence.siblings:
@@ -172,14 +205,6 @@ def _extend_slots(
         first = index * block_size  # position of the block's first slot
         base = block_table[index] * block_size - first
         slots.extend(range(base + max(start, first), base + min(end, first + block_size)))
-
-
-def _schedule(plan: Plan, sequence: Sequence, budget: int) -> int:
-    count = min(sequence.num_tokens - sequence.num_computed_tokens, budget)
-    if count > 0:
-        plan.sequences.append(sequence)
-        plan.num_scheduled_tokens.append(count)
-    return budget - count
 
 
 def _age(sequence: Sequence) -> int:

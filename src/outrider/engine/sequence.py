@@ -12,6 +12,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from outrider.engine.detokenizer import Detokenizer
+from outrider.engine.prompt_images import PromptImages
 from outrider.engine.sampler import SamplerState
 from outrider.types import SamplingParams, TokenLogprob
 
@@ -69,7 +70,11 @@ class Sequence:
     sampler: SamplerState
     detokenizer: Detokenizer
     logprobs: LogprobBuffer | None  # None: not asked for
+    images: PromptImages | None = None
+    # Blocks of the layers that see everything and of the chunked ones, by position // block size.
     block_table: array[int] = field(default_factory=lambda: array("i"))
+    chunk_table: array[int] = field(default_factory=lambda: array("i"))
+    num_freed_blocks: int = 0  # leading entries of `chunk_table` that no later token can see
     num_computed_tokens: int = 0
     num_registered_blocks: int = 0  # full blocks that the prefix cache knows
     num_cached_tokens: int | None = None  # prefix hits of the first admission; None: not yet
@@ -86,10 +91,11 @@ class Sequence:
         """Tokens generated so far."""
         return len(self.token_ids) - self.num_prompt_tokens
 
-    def block_token_ids(self, block_index: int, block_size: int) -> bytes:
-        """Give the token ids of one full block as bytes, the form the prefix cache compares."""
+    def block_content(self, block_index: int, block_size: int) -> bytes:
+        """Give what one full block holds, in the form that the prefix cache compares."""
         start = block_index * block_size
-        return self.token_ids[start : start + block_size].tobytes()
+        content = self.token_ids[start : start + block_size].tobytes()
+        return content if self.images is None else content + self.images.key(start, block_size)
 
 
 def to_token_array(token_ids: Items[int]) -> array[int]:
