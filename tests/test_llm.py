@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import outrider
 from fake_engine import FakeTokenizer, HashRunner, hash_logits, make_engine
@@ -22,6 +23,8 @@ from outrider.errors import (
     OutriderError,
     UnsupportedParameter,
 )
+from outrider.text.chat import Conversation, refuse_images
+from outrider.text.image_tiles import TiledImage
 from outrider.types import Message
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
@@ -30,7 +33,8 @@ GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
 class HashModel(HashRunner):
     """The model of hashes with logits at every position."""
 
-    def logits_all(self, token_ids: np.ndarray) -> np.ndarray:
+    def logits_all(self, token_ids: np.ndarray, images: Sequence[TiledImage] = ()) -> np.ndarray:
+        assert not images
         return np.array([hash_logits(token_ids[: end + 1]) for end in range(len(token_ids))])
 
 
@@ -42,9 +46,10 @@ class PlainTokenizer(FakeTokenizer):
 class RoleFormat:
     """<role><content> per message; the prefix of raw prompts is token 0."""
 
-    def encode(self, messages: list[Message], tokenizer: PlainTokenizer) -> list[int]:
-        text = "".join(f"{message.role}:{message.content};" for message in messages)
-        return tokenizer.encode(text)
+    def encode(self, conversation: Conversation, tokenizer: PlainTokenizer) -> list[int]:
+        refuse_images(conversation.messages)
+        text = "".join(f"{m.role}:{m.content};" for m in conversation.messages)
+        return tokenizer.encode("".join(tool.name for tool in conversation.tools) + text)
 
     def raw_prefix(self, tokenizer: PlainTokenizer) -> tuple[int, ...]:
         return (0,)
@@ -58,6 +63,7 @@ def loaded() -> SimpleNamespace:
         runner=runner,
         tokenizer=PlainTokenizer(),
         chat_format=RoleFormat(),
+        vision=None,
         generation={"temperature": 0.0, "top_k": 5},
     )
 
@@ -140,7 +146,7 @@ def test_chat_takes_dictionaries_and_messages(llm: LLM) -> None:
     assert llm.chat([Message("user", "hi")], GREEDY) == completion
     with pytest.raises(InvalidRequest, match=r"messages\[1\].*'nobody'") as caught:
         llm.chat([Message("user", "hi"), {"role": "nobody", "content": ""}])
-    assert caught.value.param == "messages[1]"
+    assert caught.value.param == "messages[1].role"
 
 
 def test_a_stream_gives_the_pieces_of_the_completion(llm: LLM) -> None:
@@ -208,7 +214,8 @@ def test_logits_refuse_what_the_model_cannot_take(
 
 def test_a_text_model_takes_no_images(llm: LLM) -> None:
     with pytest.raises(UnsupportedParameter, match="takes no images"):
-        llm.logits([1], images=["cat"])
+        llm.logits([1], images=[Image.new("RGB", (3, 3))])
+    llm.logits([1], images=[])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,9 +23,12 @@ from outrider.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from outrider.llm import LLM
-    from outrider.types import Message, SamplingParams
+    from outrider.types import ImagePart, Message, SamplingParams
 
-_HELP = "/reset forgets the conversation · /system TEXT sets the system prompt · /exit leaves"
+_HELP = (
+    "/image PATH shows an image with the next message · /reset forgets the conversation · "
+    "/system TEXT sets the system prompt · /exit leaves"
+)
 
 
 @with_settings(*ENGINE_SETTINGS, *STORE_SETTINGS)
@@ -38,7 +42,7 @@ def chat(
 ) -> None:
     """Talk with a model; Ctrl-C stops an answer, Ctrl-D leaves.
 
-    Lines that begin with a slash are commands: /reset, /system TEXT, /exit.
+    Lines that begin with a slash are commands: /image PATH, /reset, /system TEXT, /exit.
     """
     parse_sampling(sampling, {}, max_tokens, seed)  # refuses what is wrong before the model loads
     llm, defaults = _load(choose_model(settings, name))
@@ -98,6 +102,7 @@ class Session:
         self._params = params
         self._system = system
         self._turns: list[Message] = []
+        self._images: list[ImagePart] = []  # for the next message
 
     def command(self, text: str) -> bool:
         """Carry out a /command; False ends the session."""
@@ -106,20 +111,24 @@ class Session:
             return False
         if name == "/reset":
             self._turns.clear()
+            self._images.clear()
             say("the conversation is forgotten")
         elif name == "/system":
             self._system = argument.strip()
             say("the system prompt is set" if self._system else "the system prompt is removed")
+        elif name == "/image":
+            self._show(argument.strip())
         else:
             say(f"unknown command {name}; {_HELP}")
         return True
 
     def answer(self, text: str) -> None:
         """Answer one message; an answer that was stopped stays in the history as far as it got."""
-        from outrider.types import Message
+        from outrider.types import Message, TextPart
 
         system = [Message("system", self._system)] if self._system else []
-        question = Message("user", text)
+        question = Message("user", (*self._images, TextPart(text)) if self._images else text)
+        self._images.clear()
         try:
             with _interruptible() as interrupted:
                 stream = self._llm.stream([*system, *self._turns, question], self._params)
@@ -129,6 +138,21 @@ class Session:
             say(f"outrider: {error.message}; /reset starts a new conversation")
             return
         self._turns += [question, Message("assistant", reply)]
+
+    def _show(self, name: str) -> None:
+        from outrider.text.image_file import open_image
+        from outrider.types import ImagePart
+
+        try:
+            data = Path(name).expanduser().read_bytes()
+            width, height = open_image(data, name).size
+        except OSError as error:
+            say(f"outrider: {name or 'the image'} can't be read: {error.strerror}")
+        except RequestError as error:
+            say(f"outrider: {error.message}")
+        else:
+            self._images.append(ImagePart(data))
+            say(f"the next message shows {name} ({width} x {height} pixels)")
 
 
 def _load(settings: Configuration) -> tuple[LLM, dict[str, Any]]:

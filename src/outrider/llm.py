@@ -8,30 +8,54 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from outrider import config
+from outrider.dialects.base import join_tool_calls
 from outrider.engine.engine import Engine
 from outrider.engine.loader import LoadedModel, load_engine
-from outrider.engine.protocol import SequenceOutput, Submit
+from outrider.engine.protocol import Rejected, SequenceOutput, Submit
 from outrider.errors import (
     ConfigError,
     ContextLengthExceeded,
     EngineFailed,
     InvalidRequest,
+    OutriderError,
     UnsupportedParameter,
 )
-from outrider.types import FinishReason, Message, SamplingParams, TokenLogprob
+from outrider.llm_input import (
+    AnyMessage,
+    AnyTool,
+    AnyToolChoice,
+    check_pictures,
+    read_chat,
+    read_tools,
+)
+from outrider.text.answer import ToolUse
+from outrider.text.image_tiles import cut_tiles
+from outrider.text.prompt import EncodedPrompt, PromptEncoder
+from outrider.types import (
+    Finished,
+    FinishReason,
+    SamplingParams,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Prompt = str | Sequence[int]
-AnyMessage = Message | Mapping[str, str]
-Item = SequenceOutput | EngineFailed
+Item = SequenceOutput | OutriderError
 
 
 @dataclass(frozen=True)
@@ -42,6 +66,7 @@ class Choice:
     token_ids: list[int]  # as generated; ends with the token that ended the answer
     finish_reason: FinishReason
     logprobs: list[TokenLogprob] = field(default_factory=list)  # of the tokens in `text`
+    tool_calls: list[ToolCall] = field(default_factory=list)  # which aren't part of `text`
 
 
 @dataclass(frozen=True)
@@ -71,6 +96,11 @@ class Completion:
         """Logprobs of the first choice; empty unless asked for."""
         return self.choices[0].logprobs
 
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Tool calls of the first choice."""
+        return self.choices[0].tool_calls
+
 
 class LLM:
     """One loaded model.
@@ -92,7 +122,9 @@ class LLM:
             if name not in known:
                 raise ConfigError(f"LLM has no setting {name}{config.nearest(name, known)}")
         flags = {"model": str(name_or_path), "weights": weights, **settings}
-        self._loaded: LoadedModel | None = load_engine(config.load(flags).engine)
+        loaded = load_engine(config.load(flags).engine)
+        self._loaded: LoadedModel | None = loaded
+        self._prompts = PromptEncoder(loaded.tokenizer, loaded.chat_format, loaded.vision)
         self._request_numbers = itertools.count()
         self._items: dict[str, deque[Item]] = {}
 
@@ -106,23 +138,34 @@ class LLM:
         A prompt is a text, which is tokenised as plain text after the model's own prefix, or a
         list of token ids, which is taken as it is. `params` is for all or one per prompt.
         """
-        token_ids = [self._encode_prompt(prompt) for prompt in _to_prompts(prompts)]
+        encoded = [self._encode_prompt(prompt) for prompt in _to_prompts(prompts)]
         if params is None or isinstance(params, SamplingParams):
-            params = [params or self._default_params()] * len(token_ids)
-        if len(params) != len(token_ids):
+            params = [params or self._default_params()] * len(encoded)
+        if len(params) != len(encoded):
             raise InvalidRequest(
-                f"there are {len(token_ids)} prompts but {len(params)} params; give one for all "
+                f"there are {len(encoded)} prompts but {len(params)} params; give one for all "
                 "or one for each",
                 "params",
             )
-        return self._complete(token_ids, params)
+        return self._complete(encoded, params)
 
     def chat(
-        self, messages: Sequence[AnyMessage], params: SamplingParams | None = None
+        self,
+        messages: Sequence[AnyMessage],
+        params: SamplingParams | None = None,
+        tools: Sequence[AnyTool] = (),
+        tool_choice: AnyToolChoice = "auto",
+        parallel_tool_calls: bool = True,
     ) -> Completion:
-        """Answer a conversation in the model's own chat format."""
-        token_ids = self._encode_messages(messages)
-        return self._complete([token_ids], [params or self._default_params()])[0]
+        """Answer a conversation in the model's own chat format.
+
+        Messages and tools are `Message` and `Tool` or dictionaries as OpenAI's API has them. An
+        image is a part of a content: a data URI, or {"type": "image", "image": a Pillow image}.
+        """
+        self._require()
+        use = read_tools(tools, tool_choice, parallel_tool_calls)
+        prompt = read_chat(messages).encode(self._prompts, use)
+        return self._complete([prompt], [params or self._default_params()], use)[0]
 
     def stream(
         self,
@@ -134,31 +177,43 @@ class LLM:
         if params.n != 1:
             raise InvalidRequest(f"n is {params.n} but a stream has one choice", "n")
         if _is_prompt(prompt_or_messages):
-            token_ids = self._encode_prompt(prompt_or_messages)  # type: ignore[arg-type]
+            prompt = self._encode_prompt(prompt_or_messages)  # type: ignore[arg-type]
         else:
-            token_ids = self._encode_messages(prompt_or_messages)  # type: ignore[arg-type]
-        return self._stream(token_ids, params)
+            chat = read_chat(prompt_or_messages)  # type: ignore[arg-type]
+            prompt = chat.encode(self._prompts, ToolUse())
+        return self._stream(prompt, params)
 
-    def logits(self, token_ids: Sequence[int], images: object = None) -> NDArray[np.float32]:
-        """Compute logits [T, V] after each of the token ids [T]."""
-        if images is not None:
-            raise UnsupportedParameter("this is a text model; it takes no images", "images")
+    def logits(
+        self, token_ids: Sequence[int], images: Sequence[Image.Image] | None = None
+    ) -> NDArray[np.float32]:
+        """Compute logits [T, V] after each of the token ids [T].
+
+        The ids hold the patch tokens of all images in their places, as the model sees them.
+        """
         loaded = self._require()
+        if images and loaded.vision is None:
+            raise UnsupportedParameter("this is a text model; it takes no images", "images")
         token_ids = _to_token_ids(token_ids)
         if not token_ids:
             raise InvalidRequest("token_ids is empty; give at least one", "token_ids")
         if len(token_ids) > loaded.runner.max_model_len:
             raise ContextLengthExceeded(len(token_ids), loaded.runner.max_model_len, "token_ids")
         loaded.engine.check_token_ids(token_ids, "token_ids")
-        return loaded.runner.logits_all(np.array(token_ids, np.int32))
+        tiled = [
+            cut_tiles(picture, self._prompts.vision, name)
+            for name, picture in check_pictures(images).items()
+        ]
+        return loaded.runner.logits_all(np.array(token_ids, np.int32), tiled)
 
     def tokenize(self, text: str) -> list[int]:
         """Give the token ids of a text; names of control tokens in it stay text."""
-        return self._require().tokenizer.encode(text)
+        self._require()
+        return self._prompts.tokenizer().encode(text)
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
         """Give the text of token ids, without control tokens."""
-        return self._require().tokenizer.decode(_to_token_ids(token_ids))
+        self._require()
+        return self._prompts.tokenizer().decode(_to_token_ids(token_ids))
 
     def close(self) -> None:
         """Let go of the model; idempotent."""
@@ -184,49 +239,41 @@ class LLM:
     def _default_params(self) -> SamplingParams:
         return msgspec.convert(self._require().generation, SamplingParams)
 
-    def _encode_prompt(self, prompt: Prompt) -> tuple[int, ...]:
-        if not isinstance(prompt, str):
-            return _to_token_ids(prompt)
-        loaded = self._require()
-        prefix = loaded.chat_format.raw_prefix(loaded.tokenizer)
-        return (*prefix, *loaded.tokenizer.encode(prompt, "prompt"))
-
-    def _encode_messages(self, messages: Sequence[AnyMessage]) -> tuple[int, ...]:
-        typed = []
-        for index, message in enumerate(messages):
-            try:
-                typed.append(msgspec.convert(message, Message))
-            except msgspec.ValidationError as error:
-                name = f"messages[{index}]"
-                raise InvalidRequest(f"{name}: {error}", name) from error
-        loaded = self._require()
-        return tuple(loaded.chat_format.encode(typed, loaded.tokenizer))
+    def _encode_prompt(self, prompt: Prompt) -> EncodedPrompt:
+        self._require()
+        if isinstance(prompt, str):
+            return EncodedPrompt(self._prompts.text(prompt))
+        return EncodedPrompt(_to_token_ids(prompt))
 
     def _complete(
-        self, prompts: Sequence[tuple[int, ...]], params: Sequence[SamplingParams]
+        self,
+        prompts: Sequence[EncodedPrompt],
+        params: Sequence[SamplingParams],
+        use: ToolUse | None = None,
     ) -> list[Completion]:
+        use = use or ToolUse()
         request_ids: list[str] = []
         try:
-            for token_ids, sampling in zip(prompts, params, strict=True):
-                request_ids.append(self._submit(token_ids, sampling))
+            for prompt, sampling in zip(prompts, params, strict=True):
+                request_ids.append(self._submit(prompt, sampling, use))
             return [
-                Completion(list(prompts[index]), self._collect(request_id, params[index].n))
+                Completion(
+                    list(prompts[index].token_ids), self._collect(request_id, params[index].n, use)
+                )
                 for index, request_id in enumerate(request_ids)
             ]
         finally:
             for request_id in request_ids:
                 self._drop(request_id)
 
-    def _collect(self, request_id: str, num_choices: int) -> list[Choice]:
+    def _collect(self, request_id: str, num_choices: int, use: ToolUse) -> list[Choice]:
         outputs: list[list[SequenceOutput]] = [[] for _ in range(num_choices)]
         for output in self._outputs(request_id, num_choices):
             outputs[output.index].append(output)
-        return [_join(parts) for parts in outputs]
+        return [_join(parts, use) for parts in outputs]
 
-    def _stream(
-        self, token_ids: tuple[int, ...], params: SamplingParams
-    ) -> Generator[str, None, None]:
-        request_id = self._submit(token_ids, params)
+    def _stream(self, prompt: EncodedPrompt, params: SamplingParams) -> Generator[str, None, None]:
+        request_id = self._submit(prompt, params, ToolUse())
         try:
             for output in self._outputs(request_id, 1):
                 if output.text:
@@ -234,9 +281,10 @@ class LLM:
         finally:
             self._drop(request_id)
 
-    def _submit(self, token_ids: tuple[int, ...], params: SamplingParams) -> str:
+    def _submit(self, prompt: EncodedPrompt, params: SamplingParams, use: ToolUse) -> str:
         request_id = f"llm-{next(self._request_numbers)}"
-        self._require().engine.submit(Submit(request_id, (token_ids,), params))
+        submit = Submit(request_id, (prompt.token_ids,), params, "", prompt.images, use.grammar)
+        self._require().engine.submit(submit)
         self._items[request_id] = deque()
         return request_id
 
@@ -247,7 +295,7 @@ class LLM:
             while not items:
                 self._step(engine)
             item = items.popleft()
-            if isinstance(item, EngineFailed):
+            if isinstance(item, OutriderError):
                 raise item
             num_open -= item.finish_reason is not None
             yield item
@@ -257,7 +305,7 @@ class LLM:
         for output in engine.step():
             self._items[output.request_id].append(output)
         for rejected in engine.take_failed():
-            self._items[rejected.request_id].append(EngineFailed(rejected.message))
+            self._items[rejected.request_id].append(_to_error(rejected))
 
     def _drop(self, request_id: str) -> None:
         self._items.pop(request_id, None)
@@ -265,14 +313,28 @@ class LLM:
             self._loaded.engine.abort(request_id)
 
 
-def _join(outputs: list[SequenceOutput]) -> Choice:
-    finish_reason = outputs[-1].finish_reason
-    assert finish_reason is not None
+def _to_error(rejected: Rejected) -> OutriderError:
+    if rejected.code == InvalidRequest.code:
+        return InvalidRequest(rejected.message, rejected.param)
+    return EngineFailed(rejected.message)
+
+
+def _join(outputs: list[SequenceOutput], use: ToolUse) -> Choice:
+    reader = use.reader(outputs[0].index)
+    events = [
+        event
+        for output in outputs
+        for event in reader.read(output.text, output.logprobs, output.finish_reason)
+    ]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    texts = [event for event in events if isinstance(event, TextDelta)]
     return Choice(
-        text="".join(output.text for output in outputs),
+        text="".join(delta.text for delta in texts),
         token_ids=[token_id for output in outputs for token_id in output.token_ids],
-        finish_reason=finish_reason,
-        logprobs=[logprob for output in outputs for logprob in output.logprobs],
+        finish_reason=finished.finish_reason,
+        logprobs=[logprob for delta in texts for logprob in delta.logprobs],
+        tool_calls=list(join_tool_calls(e for e in events if isinstance(e, ToolCallDelta))),
     )
 
 

@@ -1,7 +1,7 @@
 """The domain types that flow between wires, gateway and engine.
 
 A wire decodes its bytes into one `GenerationRequest`; a provider answers with a stream of events
-that follows the grammar `Started (TextDelta | ToolCallDelta | Finished)* Completed`. Nothing here knows JSON.
+that follows `Started (TextDelta | ToolCallDelta | Finished)* Completed`. Nothing here knows JSON.
 Sampling parameters are declared here once; no layer between wire and sampler names them again.
 """
 
@@ -173,7 +173,7 @@ ToolChoice = Literal["auto", "none", "required"] | NamedTool
 class Grammar(msgspec.Struct, frozen=True):
     """What an answer must match; enforced token by token, or refused when it can't be.
 
-    `kind` says what `source` is: a JSON Schema as JSON text, a Lark grammar or a regular expression.
+    `kind` says what `source` is: a JSON Schema (as text), a Lark grammar or a regular expression.
     """
 
     kind: Literal["json_schema", "lark", "regex"]

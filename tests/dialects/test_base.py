@@ -12,9 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.dialects import sse
-from outrider.dialects.base import Answer, Choice, collect, decode_json
+from outrider.dialects.base import Answer, Choice, collect, convert, decode_json
 from outrider.errors import EngineFailed, InvalidRequest
-from outrider.types import Completed, Event, Finished, Started, TextDelta, TokenLogprob, Usage
+from outrider.types import (
+    Completed,
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 
 
 class Inner(msgspec.Struct):
@@ -50,6 +60,46 @@ def test_a_stream_adds_up_by_choice():
     ]
     choices = (Choice("abc", "stop", (first, second)), Choice("x", "length"))
     assert added_up(events) == Answer("m", choices, Usage(3, 4, 2))
+
+
+def test_parts_of_calls_add_up_by_choice_and_call():
+    events: list[Event] = [
+        Started("m"),
+        TextDelta(0, "Look"),
+        ToolCallDelta(0, 0, "{", "c1", "f"),
+        ToolCallDelta(1, 0, "{}", "c3", "f"),
+        ToolCallDelta(0, 1, "{}", "c2", "g"),
+        ToolCallDelta(0, 0, "}"),
+        Finished(0, "tool_calls"),
+        Finished(1, "tool_calls"),
+        Completed(Usage(3, 4)),
+    ]
+    first = (ToolCall("c1", "f", "{}"), ToolCall("c2", "g", "{}"))
+    choices = (
+        Choice("Look", "tool_calls", (), first),
+        Choice("", "tool_calls", (), (ToolCall("c3", "f", "{}"),)),
+    )
+    assert added_up(events) == Answer("m", choices, Usage(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "param"),
+    [
+        ({}, "", "name"),
+        ({}, "messages[2]", "messages[2].name"),
+        ({"name": 1}, "messages[2]", "messages[2].name"),
+        ({"name": "a", "items": [{"number": "x"}]}, "b", "b.items[0].number"),
+        ({"name": "a", "mood": 1}, "b", "b.mood"),
+        (3, "b", "b"),
+        (3, "", None),
+    ],
+)
+def test_plain_values_are_refused_by_their_path(value: object, path: str, param: str | None):
+    with pytest.raises(InvalidRequest) as caught:
+        convert(value, Body, path)
+    assert caught.value.param == param
+    assert (param or "") in caught.value.message
+    assert convert({"name": "a"}, Body, path) == Body("a")
 
 
 def test_a_choice_without_text_is_still_a_choice():

@@ -18,8 +18,12 @@ from outrider.errors import (
 )
 from outrider.types import (
     GenerationRequest,
+    ImagePart,
     Message,
     SamplingParams,
+    TextPart,
+    Tool,
+    ToolCall,
 )
 
 WIRE = WorkersAi()
@@ -56,7 +60,10 @@ def refusal(body: dict[str, Any]) -> InvalidRequest:
 @st.composite
 def requests(draw: st.DrawFn) -> GenerationRequest:
     roles = st.sampled_from(["system", "user", "assistant", "tool"])
-    messages = st.lists(st.builds(Message, roles, texts), min_size=1, max_size=4).map(tuple)
+    message = st.builds(Message, roles, texts) | st.builds(
+        Message, st.just("tool"), texts, tool_call_id=texts
+    )
+    messages = st.lists(message, min_size=1, max_size=4).map(tuple)
     has_messages = draw(st.booleans())
     values = draw(st.fixed_dictionaries({}, optional=SAMPLING))
     return GenerationRequest(
@@ -95,7 +102,7 @@ def test_every_field_of_the_schema_has_one_treatment():
         "messages[].content[].type": "mapped",
         "messages[].content[].text": "mapped",
         "messages[].content[].image_url": "refused",
-        "messages[].tool_call_id": "inert",
+        "messages[].tool_call_id": "mapped",
         "messages[].tool_calls": "refused",
         "functions": "refused",
         "tools": "refused",
@@ -246,7 +253,7 @@ def test_a_developer_speaks_as_the_system():
         ),
         (
             {"messages": [{"role": "user", "content": {"type": "image_url", "image_url": {}}}]},
-            "'/messages/0/content' must be a text part: the model reads only text",
+            "'/messages/0/content' must be a text part: no images on this wire yet",
             "messages[0].content",
         ),
         (
@@ -375,3 +382,20 @@ def test_neutral_values_of_other_wires_are_left_out():
         "temperature": 0.5,
         "max_tokens": 9,
     }
+
+
+@pytest.mark.parametrize(
+    ("message", "tools", "param"),
+    [
+        (Message("user", "a"), (Tool("f"),), "tools"),
+        (Message("user", (TextPart("a"), ImagePart(b"x"))), (), "messages[0].content"),
+        (Message("assistant", "a", (ToolCall("1", "f", "{}"),)), (), "messages[0].tool_calls"),
+    ],
+)
+def test_tools_calls_and_images_have_no_way_over_this_wire_yet(
+    message: Message, tools: tuple[Tool, ...], param: str
+):
+    request = GenerationRequest(request_id=ID, model=MODEL, messages=(message,), tools=tools)
+    with pytest.raises(UnsupportedParameter) as caught:
+        WIRE.encode_request(request)
+    assert caught.value.param == param

@@ -28,12 +28,18 @@ from outrider.types import (
     Event,
     Finished,
     GenerationRequest,
+    ImagePart,
     Message,
+    NamedTool,
     SamplingParams,
     Started,
     TextDelta,
+    TextPart,
     TokenAlternative,
     TokenLogprob,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
     Usage,
 )
 
@@ -46,7 +52,7 @@ BOTH = pytest.mark.parametrize("wire", [CHAT_COMPLETIONS, COMPLETIONS], ids=lamb
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 filled = texts.filter(bool)
-reasons = st.sampled_from(["stop", "length"])
+reasons = st.sampled_from(["stop", "length", "tool_calls"])
 counts = st.integers(0, 2**40)
 usages = st.builds(Usage, counts, counts, counts)
 wires = st.sampled_from([CHAT_COMPLETIONS, COMPLETIONS])
@@ -83,14 +89,61 @@ def test_the_table_of_sampling_fields_is_complete():
 # The laws: what is written is read back.
 
 
+names = st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True)
+calls = st.builds(ToolCall, texts, texts, texts)
+parts = st.builds(TextPart, texts) | st.builds(ImagePart, st.binary(min_size=1, max_size=40))
+contents = st.lists(parts, min_size=1, max_size=4).filter(
+    lambda content: any(isinstance(part, ImagePart) for part in content)
+)
+MESSAGES = st.one_of(
+    st.builds(Message, st.sampled_from(["system", "user", "assistant"]), texts),
+    st.builds(Message, st.just("user"), contents.map(tuple)),
+    st.builds(
+        Message, st.just("assistant"), texts, st.lists(calls, min_size=1, max_size=3).map(tuple)
+    ),
+    st.builds(Message, st.just("tool"), texts, tool_call_id=filled),
+)
+schemas = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+TOOLS = st.lists(
+    st.builds(
+        Tool,
+        names,
+        texts,
+        st.just({})
+        | st.dictionaries(texts, schemas, max_size=3).map(lambda s: {**s, "type": "object"}),
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda tool: tool.name,
+).map(tuple)
+
+
+@st.composite
+def tool_fields(draw: st.DrawFn) -> dict[str, Any]:
+    tools = draw(st.just(()) | TOOLS)
+    if not tools:
+        return {}
+    named = st.sampled_from(tools).map(lambda tool: NamedTool(tool.name))
+    return {
+        "tools": tools,
+        "tool_choice": draw(st.sampled_from(["auto", "none", "required"]) | named),
+        "parallel_tool_calls": draw(st.booleans()),
+    }
+
+
 @st.composite
 def requests(draw: st.DrawFn, wire: OpenAi) -> GenerationRequest:
     values = draw(st.fixed_dictionaries({}, optional=SAMPLING))
     messages: tuple[Message, ...] = ()
     prompts: tuple[Any, ...] = ()
+    tools: dict[str, Any] = {}
     if wire is CHAT_COMPLETIONS:
-        roles = st.sampled_from(["system", "user", "assistant", "tool"])
-        messages = tuple(draw(st.lists(st.builds(Message, roles, texts), min_size=1, max_size=4)))
+        messages = tuple(draw(st.lists(MESSAGES, min_size=1, max_size=4)))
+        tools = draw(tool_fields())
     else:
         values.setdefault("max_tokens", 16)
         kind = draw(st.sampled_from([texts, token_ids]))
@@ -102,6 +155,7 @@ def requests(draw: st.DrawFn, wire: OpenAi) -> GenerationRequest:
         prompts=prompts,
         sampling=SamplingParams(**values),
         given=frozenset(values),
+        **tools,
         stream=draw(st.booleans()),
         cache_salt="s",
     )
@@ -143,7 +197,8 @@ def logprobs(draw: st.DrawFn, wire: OpenAi) -> tuple[TokenLogprob, ...]:
 
 @given(st.data(), wires, texts, usages)
 def test_an_answer_survives_the_wire(data: st.DataObject, wire: OpenAi, model: str, usage: Usage):
-    choices = st.builds(Choice, texts, reasons, logprobs(wire))
+    tool_calls = st.lists(calls, max_size=2 if wire is CHAT_COMPLETIONS else 0).map(tuple)
+    choices = st.builds(Choice, texts, reasons, logprobs(wire), tool_calls)
     answer = Answer(model, tuple(data.draw(st.lists(choices, max_size=3))), usage)
     assert wire.decode_answer(wire.encode_answer(answer, decode(wire))) == answer
 
@@ -151,7 +206,11 @@ def test_an_answer_survives_the_wire(data: st.DataObject, wire: OpenAi, model: s
 @given(st.data(), wires, texts, usages)
 def test_a_stream_survives_the_wire(data: st.DataObject, wire: OpenAi, model: str, usage: Usage):
     n = data.draw(st.integers(1, 3))
-    deltas = st.builds(TextDelta, st.integers(0, n - 1), filled, logprobs(wire))
+    index = st.integers(0, n - 1)
+    deltas: st.SearchStrategy[Event] = st.builds(TextDelta, index, filled, logprobs(wire))
+    if wire is CHAT_COMPLETIONS:
+        deltas |= st.builds(ToolCallDelta, index, st.integers(0, 3), texts, filled, texts)
+        deltas |= st.builds(ToolCallDelta, index, st.integers(0, 3), texts)
     events: list[Event] = [Started(model), *data.draw(st.lists(deltas, max_size=6))]
     events += [Finished(index, data.draw(reasons)) for index in range(n)]
     events.append(Completed(usage))

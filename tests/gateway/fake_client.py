@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any
 
-from fake_engine import SPECIAL, FakeTokenizer
+from fake_engine import PATCH, SPECIAL, FakeTokenizer
 from outrider.engine.protocol import Ready, SequenceOutput, Stats, Submit
-from outrider.gateway.local import LocalProvider
-from outrider.types import FinishReason, Message
+from outrider.gateway.local import LocalProvider, ModelFacts
+from outrider.gateway.provider import checked
+from outrider.model.config import VisionConfig
+from outrider.text.chat import Conversation
+from outrider.types import Event, FinishReason, GenerationRequest, ImagePart, Message
 
 Script = Callable[[Submit], Iterable[SequenceOutput | Exception]]
 
@@ -43,23 +47,38 @@ class FakeClient:
 
 
 class NotingTokenizer(FakeTokenizer):
-    """Notes which threads it worked in."""
+    """Notes which threads it worked in; every name is that of a control token."""
 
     def __init__(self) -> None:
         self.threads: set[int] = set()
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, param: str | None = None) -> list[int]:
         self.threads.add(threading.get_ident())
         return super().encode(text)
 
+    def special(self, name: str) -> int:
+        return PATCH if name == "<|patch|>" else SPECIAL
+
 
 class PlainChat:
-    """A conversation is its contents, one after the other; raw prompts begin with a token."""
+    """A conversation is its contents, one after the other, behind the names of the tools.
+
+    Raw prompts begin with a token.
+    """
 
     stop_token_names = ()
 
-    def encode(self, messages: Sequence[Message], tokenizer: FakeTokenizer) -> list[int]:
-        return [i for message in messages for i in tokenizer.encode(message.content)]
+    def encode(self, conversation: Conversation, tokenizer: NotingTokenizer) -> list[int]:
+        images = iter(conversation.images)
+        token_ids = [i for tool in conversation.tools for i in tokenizer.encode(tool.name)]
+        for message in conversation.messages:
+            parts = [message.content] if isinstance(message.content, str) else message.content
+            for part in parts:
+                if isinstance(part, ImagePart):
+                    token_ids += next(images)
+                else:
+                    token_ids += tokenizer.encode(part if isinstance(part, str) else part.text)
+        return token_ids
 
     def raw_prefix(self, tokenizer: FakeTokenizer) -> tuple[int, ...]:
         return (SPECIAL,)
@@ -97,13 +116,30 @@ def make_provider(
     client: FakeClient,
     generation: dict[str, float] | None = None,
     max_pending: int = 4,
-    tokenizer: FakeTokenizer | None = None,
+    tokenizer: NotingTokenizer | None = None,
+    vision: VisionConfig | None = None,
 ) -> LocalProvider:
-    return LocalProvider(
-        "fake",
-        client,  # type: ignore[arg-type]
-        tokenizer or FakeTokenizer(),  # type: ignore[arg-type]
+    facts = ModelFacts(
+        tokenizer or NotingTokenizer(),  # type: ignore[arg-type]
         PlainChat(),  # type: ignore[arg-type]
         generation or {},
-        max_pending,
+        vision,
     )
+    return LocalProvider("fake", client, facts, max_pending)  # type: ignore[arg-type]
+
+
+HELLO = (Message("user", "Hello"),)
+
+
+def request(**changes: Any) -> GenerationRequest:
+    if "prompts" not in changes:
+        changes.setdefault("messages", HELLO)
+    return GenerationRequest(request_id="r1", model="fake", **changes)
+
+
+def run(provider: LocalProvider, wanted: GenerationRequest) -> list[Event]:
+    async def read() -> list[Event]:
+        num_choices = max(1, len(wanted.prompts)) * wanted.sampling.n
+        return [event async for event in checked(provider.generate(wanted), num_choices)]
+
+    return asyncio.run(read())

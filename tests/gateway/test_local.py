@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Any
 
 import pytest
 
@@ -16,17 +15,17 @@ from gateway.fake_client import (
     NotingTokenizer,
     make_provider,
     output,
+    request,
+    run,
     short_answers,
 )
 from outrider.engine.protocol import SequenceOutput, Submit
 from outrider.errors import ContextLengthExceeded, EngineFailed, EngineOverloaded, InvalidRequest
-from outrider.gateway.local import LONG_TEXT_CHARS, LocalProvider
-from outrider.gateway.provider import checked
+from outrider.gateway.local import LONG_TEXT_CHARS
 from outrider.types import (
     Completed,
     Event,
     Finished,
-    GenerationRequest,
     Message,
     SamplingParams,
     Started,
@@ -34,22 +33,6 @@ from outrider.types import (
     TokenLogprob,
     Usage,
 )
-
-HELLO = (Message("user", "Hello"),)
-
-
-def request(**changes: Any) -> GenerationRequest:
-    if "prompts" not in changes:
-        changes.setdefault("messages", HELLO)
-    return GenerationRequest(request_id="r1", model="fake", **changes)
-
-
-def run(provider: LocalProvider, wanted: GenerationRequest) -> list[Event]:
-    async def read() -> list[Event]:
-        num_choices = max(1, len(wanted.prompts)) * wanted.sampling.n
-        return [event async for event in checked(provider.generate(wanted), num_choices)]
-
-    return asyncio.run(read())
 
 
 def usage_of(events: list[Event]) -> Usage:

@@ -1,4 +1,4 @@
-"""Tests of the grammar of events: `Started (TextDelta | Finished)* Completed`."""
+"""Tests of the grammar of events: `Started (TextDelta | ToolCallDelta | Finished)* Completed`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from outrider.errors import EngineFailed
 from outrider.gateway.provider import GrammarError, checked
-from outrider.types import Completed, Event, Finished, Started, TextDelta, Usage
+from outrider.types import (
+    Completed,
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
 
 STARTED, COMPLETED = Started("m"), Completed(Usage(1, 2))
 
@@ -25,6 +33,14 @@ def event_lists(draw: st.DrawFn) -> tuple[list[Event], int]:
         st.just(STARTED),
         st.just(COMPLETED),
         st.builds(TextDelta, index, st.just("x")),
+        st.builds(
+            ToolCallDelta,
+            index,
+            st.integers(-1, 2),
+            st.just("{"),
+            st.sampled_from(["", "call_1"]),
+            st.sampled_from(["", "f"]),
+        ),
         st.builds(Finished, index, st.just("stop")),
     )
     return draw(st.lists(event, max_size=8)), num_choices
@@ -63,6 +79,17 @@ def is_grammatical(events: Sequence[Event], num_choices: int) -> bool:
         if event.index not in by_choice:
             return False
         by_choice[event.index].append(type(event))
+    for index in by_choice:
+        calls = [e for e in middle if isinstance(e, ToolCallDelta) and e.index == index]
+        seen: list[int] = []
+        for call in calls:
+            is_known = call.call_index in seen
+            if (bool(call.id), bool(call.name)) != (not is_known, not is_known):
+                return False
+            if not is_known:
+                seen.append(call.call_index)
+        if seen != list(range(len(seen))):
+            return False
     return all(
         kinds[-1:] == [Finished] and kinds.count(Finished) == 1 for kinds in by_choice.values()
     )
@@ -80,6 +107,39 @@ def test_exactly_the_grammatical_streams_pass(case: tuple[list[Event], int]) -> 
         assert is_grammatical(events, num_choices)
         assert passed == events
     assert stream.is_closed
+
+
+def test_calls_may_grow_in_turns() -> None:
+    events: list[Event] = [
+        STARTED,
+        TextDelta(0, "x"),
+        ToolCallDelta(0, 0, "", "call_1", "f"),
+        ToolCallDelta(0, 1, "{", "call_2", "g"),
+        ToolCallDelta(0, 0, "{}"),
+        ToolCallDelta(0, 1, "}"),
+        Finished(0, "tool_calls"),
+        COMPLETED,
+    ]
+    assert is_grammatical(events, 1)
+    assert asyncio.run(read_all(checked(Stream(events).run(), 1))) == events
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [ToolCallDelta(0, 0, "{}")],
+        [ToolCallDelta(0, 0, "{}", "call_1")],
+        [ToolCallDelta(0, 0, "{}", "", "f")],
+        [ToolCallDelta(0, 1, "{}", "call_1", "f")],
+        [ToolCallDelta(0, -1, "{}", "call_1", "f")],
+        [ToolCallDelta(0, 0, "{}", "call_1", "f"), ToolCallDelta(0, 0, "", "call_1", "f")],
+        [ToolCallDelta(0, 0, "{}", "call_1", "f"), ToolCallDelta(0, 0, "", "", "f")],
+    ],
+)
+def test_a_call_begins_with_id_and_name_and_has_them_once(calls: list[Event]) -> None:
+    stream = Stream([STARTED, *calls, Finished(0, "tool_calls"), COMPLETED])
+    with pytest.raises(GrammarError):
+        asyncio.run(read_all(checked(stream.run(), 1)))
 
 
 @given(st.data(), st.integers(1, 3))
@@ -110,7 +170,8 @@ def test_nothing_may_follow_completed(late: Event) -> None:
 
 @pytest.mark.parametrize("index", [-1, 1, 7])
 def test_a_choice_that_nobody_asked_for_is_refused(index: int) -> None:
-    for event in (TextDelta(index, "x"), Finished(index, "stop")):
+    call = ToolCallDelta(index, 0, "", "call_1", "f")
+    for event in (TextDelta(index, "x"), Finished(index, "stop"), call):
         with pytest.raises(GrammarError):
             asyncio.run(read_all(checked(Stream([STARTED, event, COMPLETED]).run(), 1)))
 

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from outrider.gateway.catalogue import Catalogue
 from outrider.server.exchange import Exchange, salt_of
 from outrider.server.metrics import Metrics
-from outrider.types import Completed, Event, Finished, Started, TextDelta, Usage
+from outrider.types import Completed, Event, Finished, Started, TextDelta, ToolCallDelta, Usage
 
 TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
 
@@ -49,7 +49,7 @@ def test_the_scheme_may_be_written_in_any_case() -> None:
 async def events() -> AsyncGenerator[Event, None]:
     yield Started("m")
     yield TextDelta(0, "secret answer")
-    yield TextDelta(0, "!")
+    yield ToolCallDelta(0, 0, '{"secret": 1}', "call_1", "f")
     yield Finished(0, "stop")
     yield Completed(Usage(11, 2, 8))
 

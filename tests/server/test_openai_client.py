@@ -9,7 +9,18 @@ import openai
 import pytest
 
 from outrider.errors import EngineFailed, EngineOverloaded
-from outrider.types import Started, TextDelta
+from outrider.types import (
+    Completed,
+    Finished,
+    ImagePart,
+    NamedTool,
+    Started,
+    TextDelta,
+    TextPart,
+    Tool,
+    ToolCallDelta,
+    Usage,
+)
 from server.scripted import MODEL, PATIENCE_S, Running, ScriptedProvider
 
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
@@ -135,3 +146,71 @@ def test_leaving_a_stream_closes_the_generator(
     next(iter(stream))
     stream.close()
     assert provider.closed.wait(0.5)
+
+
+TOOL: Any = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {}}}},
+}
+CALLS = [
+    Started(MODEL),
+    TextDelta(0, "Look: "),
+    ToolCallDelta(0, 0, "", "call_1", "f"),
+    ToolCallDelta(0, 0, '{"a":'),
+    ToolCallDelta(0, 1, "{}", "call_2", "f"),
+    ToolCallDelta(0, 0, " 1}"),
+    Finished(0, "tool_calls"),
+    Completed(Usage(7, 9)),
+]
+
+
+def test_tool_calls_are_read_whole_and_streamed(
+    client: openai.OpenAI, provider: ScriptedProvider
+) -> None:
+    provider.script = lambda request: CALLS
+    whole = client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[TOOL])
+    with client.chat.completions.stream(model=MODEL, messages=MESSAGES, tools=[TOOL]) as stream:
+        for _ in stream:
+            pass
+        streamed = stream.get_final_completion()
+    for choice in (whole.choices[0], streamed.choices[0]):
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.content == "Look: "
+        calls = choice.message.tool_calls or []
+        assert [(call.id, call.function.arguments) for call in calls] == [  # type: ignore[union-attr]
+            ("call_1", '{"a": 1}'),
+            ("call_2", "{}"),
+        ]
+
+
+def test_a_conversation_with_tools_and_images_arrives(
+    client: openai.OpenAI, provider: ScriptedProvider
+) -> None:
+    provider.script = lambda request: CALLS
+    message = (
+        client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[TOOL])
+        .choices[0]
+        .message
+    )
+    look: Any = {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "See"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAEC"}},
+        ],
+    }
+    result: Any = {"role": "tool", "tool_call_id": "call_1", "content": "1"}
+    client.chat.completions.create(
+        model=MODEL,
+        messages=[look, message, result],  # type: ignore[list-item]
+        tools=[TOOL],
+        tool_choice={"type": "function", "function": {"name": "f"}},
+        parallel_tool_calls=False,
+    )
+    request = provider.requests[-1]
+    parameters = {"type": "object", "properties": {"a": {}}}
+    assert request.tools == (Tool("f", "", parameters),)
+    assert (request.tool_choice, request.parallel_tool_calls) == (NamedTool("f"), False)
+    assert request.messages[0].content == (TextPart("See"), ImagePart(b"\0\1\2"))
+    assert [call.arguments for call in request.messages[1].tool_calls] == ['{"a": 1}', "{}"]
+    assert request.messages[2].tool_call_id == "call_1"

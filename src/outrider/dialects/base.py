@@ -8,7 +8,7 @@ to: decode(encode(x)) == x for requests, answers, events and errors.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -23,11 +23,14 @@ from outrider.types import (
     Started,
     TextDelta,
     TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
     Usage,
 )
 
 T = TypeVar("T")
 _MISSING_FIELD = re.compile(r"missing required field `([^`]*)`")
+_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +59,7 @@ class Choice(msgspec.Struct, frozen=True):
     text: str
     finish_reason: FinishReason
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -124,6 +128,7 @@ async def collect(events: AsyncIterator[Event]) -> Answer:
     model = ""
     texts: dict[int, list[str]] = {}
     logprobs: dict[int, list[TokenLogprob]] = {}
+    calls: dict[int, list[ToolCallDelta]] = {}
     reasons: dict[int, FinishReason] = {}
     usage = Usage(0, 0)
     async for event in events:
@@ -133,15 +138,34 @@ async def collect(events: AsyncIterator[Event]) -> Answer:
             case TextDelta():
                 texts.setdefault(event.index, []).append(event.text)
                 logprobs.setdefault(event.index, []).extend(event.logprobs)
+            case ToolCallDelta():
+                calls.setdefault(event.index, []).append(event)
             case Finished():
                 reasons[event.index] = event.finish_reason
             case Completed():
                 usage = event.usage
     choices = tuple(
-        Choice("".join(texts.get(index, [])), reason, tuple(logprobs.get(index, [])))
+        Choice(
+            "".join(texts.get(index, [])),
+            reason,
+            tuple(logprobs.get(index, [])),
+            join_tool_calls(calls.get(index, [])),
+        )
         for index, reason in sorted(reasons.items())
     )
     return Answer(model, choices, usage)
+
+
+def join_tool_calls(deltas: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:
+    """Add up the parts of one choice's tool calls, in the order in which the calls began."""
+    heads: dict[int, ToolCallDelta] = {}
+    arguments: dict[int, list[str]] = {}
+    for delta in deltas:
+        heads.setdefault(delta.call_index, delta)
+        arguments.setdefault(delta.call_index, []).append(delta.arguments)
+    return tuple(
+        ToolCall(head.id, head.name, "".join(arguments[index])) for index, head in heads.items()
+    )
 
 
 def decode_json(body: bytes, kind: type[T]) -> T:
@@ -149,15 +173,32 @@ def decode_json(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `")
-        param = path.rstrip("`").removeprefix("$").removeprefix(".") or None
-        if missing := _MISSING_FIELD.search(message):
-            param = f"{param}.{missing[1]}" if param else missing[1]
-        where = f"{param}: " if param else ""
-        raise InvalidRequest(f"{where}{message}", param) from error
+        raise _to_refusal(error, "") from error
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"the body isn't valid JSON: {error}") from error
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the body isn't valid UTF-8: {error.reason}") from error
     except RecursionError as error:
         raise InvalidRequest("the body is nested too deeply") from error
+
+
+def convert(value: object, kind: type[T], path: str = "") -> T:
+    """Convert plain Python values, which stand at `path`, to a struct as `decode_json` does."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _to_refusal(error, path) from error
+
+
+def _to_refusal(error: msgspec.ValidationError, prefix: str) -> InvalidRequest:
+    message, _, path = str(error).partition(" - at `")
+    param = (prefix + path.rstrip("`").removeprefix("$")).removeprefix(".") or None
+    if unknown := _UNKNOWN_FIELD.search(message):
+        # The caller chose this name: it may be of any length and hold line breaks.
+        field = "".join(c if c.isprintable() else "?" for c in unknown[1][:100])
+        param = f"{param}.{field}" if param else field
+        return InvalidRequest(f"Unrecognized request argument supplied: {param}", param)
+    if missing := _MISSING_FIELD.search(message):
+        param = f"{param}.{missing[1]}" if param else missing[1]
+    where = f"{param}: " if param else ""
+    return InvalidRequest(f"{where}{message}", param)

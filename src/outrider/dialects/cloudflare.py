@@ -7,12 +7,18 @@ carries neither the model's name nor a finish reason in its answers.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from outrider.dialects import sse
 from outrider.dialects.base import Answer, Choice, Decoded, Envelope, StreamEncoder, decode_json
+from outrider.dialects.cloudflare_messages import (
+    MESSAGE_FIELDS,
+    Treatment,
+    read_messages,
+    write_message,
+)
 from outrider.dialects.cloudflare_wire import (
     AnswerWire,
     ChunkWire,
@@ -23,8 +29,9 @@ from outrider.dialects.cloudflare_wire import (
     error_from_wire,
     error_to_wire,
     headers,
+    is_empty,
+    mismatch,
     no_route_error,
-    param_of,
     usage_from_wire,
     usage_to_wire,
 )
@@ -35,7 +42,6 @@ from outrider.types import (
     Finished,
     GenerationRequest,
     Message,
-    Role,
     SamplingParams,
     Started,
     TextDelta,
@@ -43,8 +49,6 @@ from outrider.types import (
 )
 
 __all__ = ["FIELDS", "WorkersAi", "headers", "no_route_error"]
-
-Treatment = Literal["mapped", "inert", "refused"]
 
 DEFAULTS = SamplingParams(max_tokens=256, temperature=0.15)
 SMALLEST_TOP_P = 1e-9  # the schema allows 0: only the best token is left
@@ -70,26 +74,13 @@ _NUMBERS: dict[str, _Range] = {
 # `stop` isn't in the schema, but clients send it and the service takes it.
 _MAPPED = ("prompt", "messages", "raw", "stream", "stop", *_NUMBERS)
 _REFUSED = ("functions", "tools", "guided_json", "response_format", "requests", "lora")
-_MESSAGE_FIELDS: dict[str, Treatment] = {
-    "role": "mapped",
-    "content": "mapped",
-    "tool_call_id": "inert",  # prompts name no calls; checked to be a string
-    "tool_calls": "refused",
-}
 FIELDS: dict[str, Treatment] = {
     **dict.fromkeys(_MAPPED, "mapped"),
     **dict.fromkeys(_REFUSED, "refused"),
-    **{f"messages[].{name}": treatment for name, treatment in _MESSAGE_FIELDS.items()},
+    **{f"messages[].{name}": treatment for name, treatment in MESSAGE_FIELDS.items()},
     "messages[].content[].type": "mapped",
     "messages[].content[].text": "mapped",
     "messages[].content[].image_url": "refused",
-}
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
 }
 
 
@@ -126,8 +117,12 @@ class WorkersAi:
     def encode_request(self, request: GenerationRequest) -> bytes:
         """Write a request's body; raises `UnsupportedParameter` for what the wire can't carry."""
         body: dict[str, Any] = {}
+        if request.tools:
+            raise UnsupportedParameter("tools can't be sent on this wire yet", "tools")
         if request.messages:
-            body["messages"] = request.messages
+            body["messages"] = [
+                write_message(index, message) for index, message in enumerate(request.messages)
+            ]
         elif len(request.prompts) == 1 and isinstance(request.prompts[0], str):
             body |= {"prompt": request.prompts[0], "raw": True}
         else:
@@ -209,13 +204,9 @@ def _check_no_tool_calls(tool_calls: list[Any] | None) -> None:
         raise EngineFailed("the answer has tool calls, though the request named no tools")
 
 
-def _is_empty(value: object) -> bool:
-    return value in (None, "", [], {})
-
-
 def _refuse_unsupported(fields: dict[str, Any], envelope: Envelope) -> None:
     for name in _REFUSED:
-        if not _is_empty(fields.get(name)):
+        if not is_empty(fields.get(name)):
             raise UnsupportedParameter(f"'/{name}' isn't supported here; leave it out", name)
     if envelope.query.get("queueRequest", "").lower() == "true":
         raise UnsupportedParameter(
@@ -223,22 +214,10 @@ def _refuse_unsupported(fields: dict[str, Any], envelope: Envelope) -> None:
         )
 
 
-def _type_name(value: object) -> str:
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
-    return "null" if value is None else names.get(type(value), "object")
-
-
-def _mismatch(pointer: str, value: object, *wanted: str) -> InvalidRequest:
-    types = ", ".join(f"'{name}'" for name in wanted)
-    return InvalidRequest(
-        f"Type mismatch of '{pointer}', '{_type_name(value)}' not in {types}", param_of(pointer)
-    )
-
-
 def _boolean(fields: dict[str, Any], name: str) -> bool:
     value = fields.get(name, False)
     if not isinstance(value, bool):
-        raise _mismatch(f"/{name}", value, "boolean")
+        raise mismatch(f"/{name}", value, "boolean")
     return value
 
 
@@ -260,75 +239,14 @@ def _read_input(
         case True, False:
             prompt = fields["prompt"]
             if not isinstance(prompt, str):
-                raise _mismatch("/prompt", prompt, "string")
+                raise mismatch("/prompt", prompt, "string")
             if not prompt:
                 raise InvalidRequest("Length of '/prompt' must be >= 1", "prompt")
             return ((), (prompt,)) if is_raw else ((Message("user", prompt),), ())
         case _:
             if is_raw:
                 raise InvalidRequest("'/raw' needs 'prompt': 'messages' have a template", "raw")
-            return _read_messages(fields["messages"], ignored), ()
-
-
-def _read_messages(wire: object, ignored: set[str]) -> tuple[Message, ...]:
-    if not isinstance(wire, list):
-        raise _mismatch("/messages", wire, "array")
-    if not wire:
-        raise InvalidRequest("Length of '/messages' must be >= 1", "messages")
-    return tuple(_read_message(index, message, ignored) for index, message in enumerate(wire))
-
-
-def _read_message(index: int, wire: object, ignored: set[str]) -> Message:
-    at = f"/messages/{index}"
-    if not isinstance(wire, dict):
-        raise _mismatch(at, wire, "object")
-    if not _is_empty(wire.get("tool_calls")):
-        raise UnsupportedParameter(
-            f"'{at}/tool_calls' isn't supported here; leave it out", param_of(f"{at}/tool_calls")
-        )
-    for name in ("role", "content"):
-        if name not in wire:
-            raise InvalidRequest(
-                f"required properties at '{at}' are 'role', 'content'", param_of(f"{at}/{name}")
-            )
-    for name in ("role", "tool_call_id"):
-        if not isinstance(wire.get(name, ""), str):
-            raise _mismatch(f"{at}/{name}", wire[name], "string")
-    role = _ROLES.get(wire["role"])
-    if role is None:
-        raise InvalidRequest(
-            f"'{at}/role' must be one of {', '.join(_ROLES)}", param_of(f"{at}/role")
-        )
-    ignored |= {f"messages[].{name}" for name in wire if name not in _MESSAGE_FIELDS}
-    return Message(role, _read_content(f"{at}/content", wire["content"], ignored))
-
-
-def _read_content(at: str, content: object, ignored: set[str]) -> str:
-    """Give a message's text: a string, parts that are joined, or one part alone."""
-    match content:
-        case str():
-            return content
-        case dict():
-            return _read_part(at, content, ignored)
-        case list():
-            parts = enumerate(content)
-            return "".join(_read_part(f"{at}/{index}", part, ignored) for index, part in parts)
-        case _:
-            raise _mismatch(at, content, "string", "array", "object")
-
-
-def _read_part(at: str, part: object, ignored: set[str]) -> str:
-    if not isinstance(part, dict):
-        raise _mismatch(at, part, "object")
-    kind = part.get("type", "text")
-    if kind != "text" or not _is_empty(part.get("image_url")):
-        raise InvalidRequest(f"'{at}' must be a text part: the model reads only text", param_of(at))
-    text = part.get("text")
-    if not isinstance(text, str):
-        raise _mismatch(f"{at}/text", text, "string")
-    known = ("type", "text", "image_url")
-    ignored |= {f"messages[].content[].{name}" for name in part if name not in known}
-    return text
+            return read_messages(fields["messages"], ignored), ()
 
 
 def _read_sampling(fields: dict[str, Any]) -> dict[str, Any]:
@@ -348,7 +266,7 @@ def _read_sampling(fields: dict[str, Any]) -> dict[str, Any]:
 def _read_number(name: str, value: object) -> float:
     low, high, is_integer = _NUMBERS[name]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _mismatch(f"/{name}", value, "integer" if is_integer else "number")
+        raise mismatch(f"/{name}", value, "integer" if is_integer else "number")
     if value < low:
         raise InvalidRequest(f"'/{name}' must be >= {low}", name)
     if value > high:
@@ -356,7 +274,7 @@ def _read_number(name: str, value: object) -> float:
     if not is_integer:
         return float(value)
     if value != int(value):
-        raise _mismatch(f"/{name}", value, "integer")
+        raise mismatch(f"/{name}", value, "integer")
     return int(value)
 
 
@@ -364,10 +282,10 @@ def _read_stop(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list):
-        raise _mismatch("/stop", value, "string", "array")
+        raise mismatch("/stop", value, "string", "array")
     for index, text in enumerate(value):
         if not isinstance(text, str):
-            raise _mismatch(f"/stop/{index}", text, "string")
+            raise mismatch(f"/stop/{index}", text, "string")
     return tuple(value)
 
 

@@ -258,3 +258,21 @@ def headers(request_id: str) -> dict[str, str]:
     """Give the headers that every answer of the model layer has; same id, same headers."""
     ray = hashlib.sha256(request_id.encode()).hexdigest()[:16]
     return {"cf-ray": f"{ray}-LOCAL", "cf-ai-req-id": request_id}
+
+
+def is_empty(value: object) -> bool:
+    """Say whether a value says nothing: null, or an empty string, list or object."""
+    return value in (None, "", [], {})
+
+
+def _type_name(value: object) -> str:
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+    return "null" if value is None else names.get(type(value), "object")
+
+
+def mismatch(pointer: str, value: object, *wanted: str) -> InvalidRequest:
+    """Give the service's error for a value of the wrong type."""
+    types = ", ".join(f"'{name}'" for name in wanted)
+    return InvalidRequest(
+        f"Type mismatch of '{pointer}', '{_type_name(value)}' not in {types}", param_of(pointer)
+    )

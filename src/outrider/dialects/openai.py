@@ -35,7 +35,16 @@ from outrider.errors import (
     RequestTimeout,
     UnsupportedParameter,
 )
-from outrider.types import Completed, Event, Finished, GenerationRequest, Started, TextDelta, Usage
+from outrider.types import (
+    Completed,
+    Event,
+    Finished,
+    GenerationRequest,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
 
 Object = dict[str, Any]
 
@@ -105,6 +114,7 @@ class OpenAi:
         text, logprobs = self.choices.decode_delta(choice)
         if text or logprobs:
             events.append(TextDelta(choice["index"], text, logprobs))
+        events += self.choices.decode_calls(choice)
         if choice["finish_reason"]:
             events.append(Finished(choice["index"], choice["finish_reason"]))
         return events
@@ -161,12 +171,15 @@ class ChunkEncoder:
                 )
                 request = self._decoded.request
                 num_choices = max(1, len(request.prompts)) * request.sampling.n
-                first = (choices.encode_start(index) for index in range(num_choices))
+                has_tools = bool(request.tools) and request.tool_choice != "none"
+                first = (choices.encode_start(index, has_tools) for index in range(num_choices))
                 return b"".join(self._chunk([choice]) for choice in first if choice)
             case TextDelta():
                 offset = self._offsets.get(event.index, 0)
                 self._offsets[event.index] = offset + len(event.text)
                 return self._chunk([choices.encode_delta(event, offset)])
+            case ToolCallDelta():
+                return self._chunk([choices.encode_call(event)])
             case Finished():
                 return self._chunk([choices.encode_end(event)])
             case Completed():

@@ -10,7 +10,15 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from outrider.dialects.base import Choice
-from outrider.types import Finished, TextDelta, TokenAlternative, TokenLogprob
+from outrider.errors import UnsupportedParameter
+from outrider.types import (
+    Finished,
+    TextDelta,
+    TokenAlternative,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+)
 
 Object = dict[str, Any]
 Logprobs = tuple[TokenLogprob, ...]
@@ -27,8 +35,8 @@ class ChoiceCodec(Protocol):
         """Read a whole choice."""
         ...
 
-    def encode_start(self, index: int) -> Object | None:
-        """Write what a stream begins with."""
+    def encode_start(self, index: int, has_tools: bool) -> Object | None:
+        """Write what a stream begins with; `has_tools`: calls may follow instead of text."""
         ...
 
     def encode_delta(self, delta: TextDelta, offset: int) -> Object:
@@ -37,6 +45,14 @@ class ChoiceCodec(Protocol):
 
     def decode_delta(self, wire: Object) -> tuple[str, Logprobs]:
         """Read added text."""
+        ...
+
+    def encode_call(self, delta: ToolCallDelta) -> Object:
+        """Write a part of a tool call."""
+        ...
+
+    def decode_calls(self, wire: Object) -> list[ToolCallDelta]:
+        """Read the parts of tool calls of a chunk's choice."""
         ...
 
     def encode_end(self, finished: Finished) -> Object:
@@ -48,22 +64,32 @@ class ChatChoices:
     """chat/completions: message objects."""
 
     def encode(self, index: int, choice: Choice) -> Object:
-        """Write a whole choice."""
+        """Write a whole choice; one that only calls tools has no content."""
+        message: Object = {"role": "assistant", "content": choice.text, "refusal": None}
+        if choice.tool_calls:
+            message["content"] = choice.text or None
+            message["tool_calls"] = [encode_tool_call(call) for call in choice.tool_calls]
         return {
             "index": index,
-            "message": {"role": "assistant", "content": choice.text, "refusal": None},
+            "message": message,
             "logprobs": _encode_chat(choice.logprobs),
             "finish_reason": choice.finish_reason,
         }
 
     def decode(self, wire: Object) -> Choice:
         """Read a whole choice."""
+        message = wire["message"]
+        calls = tuple(
+            ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
+            for call in message.get("tool_calls") or ()
+        )
         logprobs = _decode_chat(wire.get("logprobs"))
-        return Choice(wire["message"]["content"] or "", wire["finish_reason"], logprobs)
+        return Choice(message["content"] or "", wire["finish_reason"], logprobs, calls)
 
-    def encode_start(self, index: int) -> Object | None:
-        """Write the role."""
-        delta = {"role": "assistant", "content": "", "refusal": None}
+    def encode_start(self, index: int, has_tools: bool) -> Object | None:
+        """Write the role; whether there will be content isn't known if there are tools."""
+        content = None if has_tools else ""
+        delta = {"role": "assistant", "content": content, "refusal": None}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
     def encode_delta(self, delta: TextDelta, offset: int) -> Object:
@@ -79,6 +105,34 @@ class ChatChoices:
     def decode_delta(self, wire: Object) -> tuple[str, Logprobs]:
         """Read added text."""
         return wire["delta"].get("content") or "", _decode_chat(wire.get("logprobs"))
+
+    def encode_call(self, delta: ToolCallDelta) -> Object:
+        """Write a part of a tool call; only the first one has id, type and name."""
+        call: Object = {"index": delta.call_index}
+        if delta.id:
+            call |= {"id": delta.id, "type": "function"}
+            call["function"] = {"name": delta.name, "arguments": delta.arguments}
+        else:
+            call["function"] = {"arguments": delta.arguments}
+        return {
+            "index": delta.index,
+            "delta": {"tool_calls": [call]},
+            "logprobs": None,
+            "finish_reason": None,
+        }
+
+    def decode_calls(self, wire: Object) -> list[ToolCallDelta]:
+        """Read the parts of tool calls of a chunk's choice."""
+        return [
+            ToolCallDelta(
+                wire["index"],
+                call["index"],
+                call["function"].get("arguments") or "",
+                call.get("id") or "",
+                call["function"].get("name") or "",
+            )
+            for call in wire["delta"].get("tool_calls") or ()
+        ]
 
     def encode_end(self, finished: Finished) -> Object:
         """Write the end of a choice."""
@@ -106,9 +160,9 @@ class TextChoices:
         """Read a whole choice."""
         return Choice(wire["text"], wire["finish_reason"], _decode_text(wire.get("logprobs")))
 
-    def encode_start(self, index: int) -> Object | None:
+    def encode_start(self, index: int, has_tools: bool) -> Object | None:
         """Text completions begin with their first text."""
-        del index
+        del index, has_tools
         return None
 
     def encode_delta(self, delta: TextDelta, offset: int) -> Object:
@@ -124,6 +178,15 @@ class TextChoices:
         """Read added text."""
         return wire["text"], _decode_text(wire.get("logprobs"))
 
+    def encode_call(self, delta: ToolCallDelta) -> Object:
+        """Refuse: no request of this endpoint can name tools."""
+        raise UnsupportedParameter(f"text completions carry no call of {delta.name}", "tools")
+
+    def decode_calls(self, wire: Object) -> list[ToolCallDelta]:
+        """Text completions have none."""
+        del wire
+        return []
+
     def encode_end(self, finished: Finished) -> Object:
         """Write the end of a choice."""
         return {
@@ -132,6 +195,12 @@ class TextChoices:
             "logprobs": None,
             "finish_reason": finished.finish_reason,
         }
+
+
+def encode_tool_call(call: ToolCall) -> Object:
+    """Write a whole tool call, as it stands in answers and in conversations."""
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _text(token: bytes) -> str:

@@ -6,28 +6,26 @@ is null counts as absent, as it does there.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from outrider.dialects.base import Decoded, Envelope, decode_json
+from outrider.dialects.openai_messages import decode_message, encode_message
+from outrider.dialects.openai_tools import decode_tool_fields, encode_tool_fields
 from outrider.dialects.openai_wire import (
     CHAT_REFUSED,
     COMPLETION_REFUSED,
     ChatBody,
     CompletionBody,
     SamplingBody,
-    WireMessage,
 )
 from outrider.errors import InvalidRequest, UnsupportedParameter
 from outrider.types import (
     MAX_TOP_LOGPROBS,
     GenerationRequest,
-    Message,
     Prompt,
-    Role,
     SamplingParams,
 )
 
@@ -35,13 +33,6 @@ from outrider.types import (
 COMPLETION_MAX_TOKENS = 16
 # top_p 0 is legal here and means "only the best token".
 SMALLEST_TOP_P = 1e-9
-_ROLES: Mapping[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-}
 _SAME_NAMES = (
     "n",
     "seed",
@@ -53,13 +44,11 @@ _SAME_NAMES = (
     "repetition_penalty",
     "ignore_eos",
 )
-Body = TypeVar("Body", ChatBody, CompletionBody)
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `([^`]*)`")
 
 
 def decode_chat(body: bytes, envelope: Envelope) -> Decoded:
     """Read the body of a chat completion."""
-    wire = _decode(body, ChatBody)
+    wire = decode_json(body, ChatBody)
     _refuse(wire, CHAT_REFUSED)
     if not wire.messages:
         raise InvalidRequest("messages is empty; send at least one", "messages")
@@ -78,50 +67,27 @@ def decode_chat(body: bytes, envelope: Envelope) -> Decoded:
     if wire.logprobs:
         values["logprobs"] = wire.top_logprobs or 0
     messages = tuple(decode_message(message, i) for i, message in enumerate(wire.messages))
-    return _decoded(wire, envelope, values, messages=messages)
+    wanted = {"messages": messages, **decode_tool_fields(wire)._asdict()}
+    return _decoded(wire, envelope, values, wanted)
 
 
 def decode_completion(body: bytes, envelope: Envelope) -> Decoded:
     """Read the body of a text completion."""
-    wire = _decode(body, CompletionBody)
+    wire = decode_json(body, CompletionBody)
     _refuse(wire, COMPLETION_REFUSED)
     values = _sampling_values(wire)
     if wire.logprobs is not None:
         values["logprobs"] = wire.logprobs
     values.setdefault("max_tokens", COMPLETION_MAX_TOKENS)
-    return _decoded(wire, envelope, values, prompts=_prompts(wire.prompt))
-
-
-def decode_message(message: WireMessage, index: int) -> Message:
-    """Read one message; its path in errors is messages[index]."""
-    path = f"messages[{index}]"
-    role = _ROLES.get(message.role)
-    if role is None:
-        raise InvalidRequest(
-            f"{path}.role is {message.role[:50]!r}; it must be one of {', '.join(_ROLES)}",
-            f"{path}.role",
-        )
-    for name in ("tool_calls", "function_call", "audio"):
-        if getattr(message, name):
-            raise UnsupportedParameter(f"{path}.{name} isn't supported here", f"{path}.{name}")
-    if message.content is None:
-        raise InvalidRequest(f"{path}.content is missing or null", f"{path}.content")
-    if isinstance(message.content, str):
-        return Message(role, message.content)
-    for number, part in enumerate(message.content):
-        if part.type != "text" or part.text is None:
-            where = f"{path}.content[{number}]"
-            raise InvalidRequest(
-                f"{where} is of type {part.type[:50]!r}; this model takes only text parts", where
-            )
-    return Message(role, "".join(part.text or "" for part in message.content))
+    return _decoded(wire, envelope, values, {"prompts": _prompts(wire.prompt)})
 
 
 def encode_chat(request: GenerationRequest) -> bytes:
     """Write the body that a client would send for a conversation."""
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "messages": [encode_message(message) for message in request.messages],
+        **encode_tool_fields(request),
     }
     logprobs = request.sampling.logprobs
     if logprobs is not None:
@@ -137,19 +103,6 @@ def encode_completion(request: GenerationRequest) -> bytes:
     if request.sampling.logprobs is not None:
         body["logprobs"] = request.sampling.logprobs
     return msgspec.json.encode(body | _encode_sampling(request))
-
-
-def _decode(body: bytes, kind: type[Body]) -> Body:
-    try:
-        return decode_json(body, kind)
-    except InvalidRequest as error:
-        unknown = _UNKNOWN_FIELD.search(error.message)
-        if unknown is None:
-            raise
-        # The caller chose this name: it may be of any length and hold line breaks.
-        field = "".join(c if c.isprintable() else "?" for c in unknown[1][:100])
-        name = f"{error.param}.{field}" if error.param else field
-        raise InvalidRequest(f"Unrecognized request argument supplied: {name}", name) from error
 
 
 def _refuse(wire: SamplingBody, refused: Mapping[str, Callable[[Any], bool]]) -> None:
@@ -207,20 +160,18 @@ def _decoded(
     wire: SamplingBody,
     envelope: Envelope,
     values: dict[str, Any],
-    *,
-    messages: tuple[Message, ...] = (),
-    prompts: tuple[Prompt, ...] = (),
+    wanted: dict[str, Any],
 ) -> Decoded:
+    """Put a request together; `wanted` holds the fields that only one endpoint has."""
     options = wire.stream_options
     if options is not None and not wire.stream:
         raise InvalidRequest("stream_options needs stream: true", "stream_options")
     request = GenerationRequest(
         request_id=envelope.request_id,
         model=wire.model,
-        messages=messages,
-        prompts=prompts,
         sampling=SamplingParams(**values),
         given=frozenset(values),
+        **wanted,
         stream=bool(wire.stream),
         cache_salt=envelope.cache_salt,
     )

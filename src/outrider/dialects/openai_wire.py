@@ -24,11 +24,39 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_obfuscation: bool | None = None
 
 
-class ContentPart(msgspec.Struct, frozen=True):
-    """A part of a message's content; only text is served."""
+class ImageUrl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an image is: inside the request, as a data URI."""
+
+    url: str
+    detail: str | None = None
+
+
+class ContentPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a message's content; text and images are served."""
 
     type: str
     text: str | None = None
+    image_url: ImageUrl | None = None
+    input_audio: Json = None
+    file: Json = None
+    refusal: Json = None
+
+
+class CalledFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a tool call calls."""
+
+    name: str
+    arguments: str
+
+
+class WireToolCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A call that the assistant made in an earlier turn."""
+
+    id: str
+    type: str = "function"
+    function: CalledFunction | None = None
+    custom: Json = None
+    index: int | None = None  # inert; left over in calls that were put together from a stream
 
 
 class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,11 +66,43 @@ class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: str | list[ContentPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: list[Json] | None = None
+    tool_calls: list[WireToolCall] | None = None
     function_call: Json = None
     refusal: str | None = None
     audio: Json = None
     annotations: list[Json] | None = None
+
+
+class FunctionDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A function that the model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Json] | None = None
+    strict: bool | None = None
+
+
+class WireTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of tools; only functions are served."""
+
+    type: str
+    function: FunctionDefinition | None = None
+    custom: Json = None
+
+
+class FunctionName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A function by its name alone."""
+
+    name: str
+
+
+class WireToolChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool_choice that isn't a word; only a function is served."""
+
+    type: str
+    function: FunctionName | None = None
+    custom: Json = None
+    allowed_tools: Json = None
 
 
 class SamplingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,8 +144,8 @@ class ChatBody(SamplingBody, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     top_logprobs: int | None = None
     parallel_tool_calls: bool | None = None
     store: Json = None
-    tools: Json = None
-    tool_choice: Json = None
+    tools: list[WireTool] | None = None
+    tool_choice: str | WireToolChoice | None = None
     functions: Json = None
     function_call: Json = None
     response_format: Json = None
@@ -118,10 +178,18 @@ _SHARED_INERT = frozenset(
     }
 )
 _SHARED_MAPPED = frozenset(SamplingBody.__struct_fields__) - _SHARED_INERT
-CHAT_MAPPED = _SHARED_MAPPED | {"messages", "max_completion_tokens", "logprobs", "top_logprobs"}
+CHAT_MAPPED = _SHARED_MAPPED | {
+    "messages",
+    "max_completion_tokens",
+    "logprobs",
+    "top_logprobs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+}
 COMPLETION_MAPPED = _SHARED_MAPPED | {"prompt", "logprobs"}
 
-CHAT_INERT = _SHARED_INERT | {"parallel_tool_calls"}
+CHAT_INERT = _SHARED_INERT
 COMPLETION_INERT = _SHARED_INERT
 
 
@@ -132,8 +200,6 @@ def _is_empty(value: Json) -> bool:
 # A refused field is accepted while its value asks for what happens anyway.
 CHAT_REFUSED: Mapping[str, Callable[[Json], bool]] = {
     "store": _is_empty,
-    "tools": _is_empty,
-    "tool_choice": lambda value: value in (None, "none", "auto"),
     "functions": _is_empty,
     "function_call": lambda value: value in (None, "none", "auto"),
     "response_format": lambda value: value in (None, {"type": "text"}),

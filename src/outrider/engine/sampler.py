@@ -1,8 +1,9 @@
-"""From logits to tokens: penalties, filters, seeded choice and logprobs.
+"""From logits to tokens: grammars, penalties, filters, seeded choice and logprobs.
 
 Every sequence is sampled by operations on its own row only, and its random numbers are a function
 of (seed, choice, output position). So a token depends neither on the batch nor on a preemption.
-The order of the steps is that of `SamplingParams`; each filter sees what the former one left.
+A grammar's mask comes before everything; then the order of the steps is that of `SamplingParams`,
+and each filter sees what the former one left.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider.engine.grammar import Matcher
+from outrider.errors import InvalidRequest
 from outrider.types import SamplingParams, TokenAlternative, TokenLogprob
 
 Row = NDArray[np.float32]  # [V]
@@ -38,29 +41,54 @@ class TokenBytes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The token chosen for one row; `token_id` is None if the logits are not finite."""
+    """The token chosen for one row.
+
+    `token_id` is None if the logits are not finite or if a grammar stands in the way; then
+    `failure` says why.
+    """
 
     token_id: int | None
     logprob: TokenLogprob | None = None
+    failure: str = ""
 
 
 class SamplerState:
-    """What sampling remembers of one sequence: its random stream and its penalties."""
+    """What sampling remembers of one sequence: its random stream, its penalties, its grammar.
 
-    __slots__ = ("is_greedy", "params", "penalties", "stream")
+    A sequence that is preempted keeps it: tokens are computed again but never sampled again.
+    """
 
-    def __init__(self, params: SamplingParams, choice: int, prompt_token_ids: Items[int]) -> None:
+    __slots__ = ("is_greedy", "matcher", "params", "penalties", "stream")
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        choice: int,
+        prompt_token_ids: Items[int],
+        matcher: Matcher | None = None,
+    ) -> None:
+        if matcher is not None and params.ignore_eos:
+            raise InvalidRequest(
+                "ignore_eos can't be kept by an answer that has to match a grammar; leave it out",
+                "ignore_eos",
+            )
         seed = secrets.randbits(64) if params.seed is None else params.seed
         self.params = params
+        self.matcher = matcher
         self.stream = _mix((seed + _GOLDEN * (choice + 1)) & _MASK)
         self.penalties = Penalties(params, prompt_token_ids) if _has_penalties(params) else None
         is_argmax = params.temperature == 0 or params.top_k == 1
-        self.is_greedy = is_argmax and self.penalties is None and params.logprobs is None
+        # Whether the token is the argmax of the row as it is, with nothing else to do.
+        self.is_greedy = (
+            is_argmax and self.penalties is None and params.logprobs is None and matcher is None
+        )
 
     def observe(self, token_id: int) -> None:
         """Take note of a token that was added to the output."""
         if self.penalties is not None:
             self.penalties.count(token_id)
+        if self.matcher is not None:
+            self.matcher.advance(token_id)
 
     def uniform(self, position: int) -> float:
         """Give the random number in [0, 1) of one output position.
@@ -150,8 +178,15 @@ class Sampler:
         if state.is_greedy:
             return Sampled(best)
         raw = row
+        if params.logprobs is not None and (state.matcher or state.penalties):
+            raw = row.copy()
+        if state.matcher is not None:
+            if failure := state.matcher.mask(row):
+                return Sampled(None, failure=failure)
+            best = int(row.argmax())
+            if not math.isfinite(row[best]):
+                return Sampled(None)
         if state.penalties is not None:
-            raw = row if params.logprobs is None else row.copy()
             state.penalties.apply(row)
             best = int(row.argmax())
         token_id = best

@@ -1,56 +1,67 @@
 """The provider named local: a model in an engine process on this machine.
 
 The only place that knows both worlds: requests and events on this side, token ids and engine
-frames on the other. It formats conversations, tokenises and checks lengths; the engine does the
-rest.
+frames on the other. It formats conversations, cuts images, tokenises, checks lengths and reads
+tool calls out of answers; the engine does the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import dataclass, field
 
 import msgspec
 
 from outrider.engine.client import EngineClient
+from outrider.engine.grammar_check import GrammarChecker
 from outrider.engine.protocol import SequenceOutput, Stats, Submit
 from outrider.errors import ContextLengthExceeded, EngineOverloaded
+from outrider.model.config import VisionConfig
+from outrider.text.answer import AnswerReader, ToolUse
 from outrider.text.chat import ChatFormat
+from outrider.text.prompt import EncodedPrompt, PromptEncoder
 from outrider.text.tokenizer import Tokenizer
 from outrider.types import (
     Completed,
     Event,
-    Finished,
     GenerationRequest,
     SamplingParams,
     Started,
-    TextDelta,
     Usage,
 )
 
 # Longer texts are tokenised off the event loop: about 10 ms of work.
 LONG_TEXT_CHARS = 20_000
+# Requests whose images are decoded at the same time; one picture may take 400 MB meanwhile.
+NUM_IMAGE_THREADS = 2
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What this process has to know of a model to write its prompts."""
+
+    tokenizer: Tokenizer | None
+    chat_format: ChatFormat
+    generation: dict[str, float] = field(default_factory=dict)  # its own sampling defaults
+    vision: VisionConfig | None = None
 
 
 class LocalProvider:
     """Answers from one engine process; at most `max_pending` requests at a time."""
 
     def __init__(
-        self,
-        name: str,
-        client: EngineClient,
-        tokenizer: Tokenizer,
-        chat_format: ChatFormat,
-        generation: dict[str, float],
-        max_pending: int,
+        self, name: str, client: EngineClient, facts: ModelFacts, max_pending: int
     ) -> None:
         self.name = name
         self.client = client
-        self._tokenizer = tokenizer
-        self._chat_format = chat_format
-        self._generation = generation
+        self._prompts = PromptEncoder(facts.tokenizer, facts.chat_format, facts.vision)
+        self._generation = facts.generation
         self._max_pending = max_pending
+        self._grammars = GrammarChecker()
+        self._image_threads = ThreadPoolExecutor(NUM_IMAGE_THREADS, "images")
         self.num_pending = 0
 
     @property
@@ -81,24 +92,43 @@ class LocalProvider:
     async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         if not self.client.ready:
             raise EngineOverloaded(f"{self.name} is being loaded; try again in a moment")
-        prompts = await self._encode(request)
-        sampling = self._with_model_defaults(request)
-        submit = Submit(request.request_id, prompts, sampling, request.cache_salt)
+        submit, use = await self._prepare(request)
+        prompts, num_choices = submit.prompts, submit.sampling.n
         counts = Counts()
+        readers: dict[int, AnswerReader] = {}
         stream = self.client.submit(submit)
+        del submit  # its images are large
         try:
             async for output in stream:
                 if not counts.started:
                     counts.started = True
                     yield Started(self.name)
                 counts.add(output)
-                if output.text or output.logprobs:
-                    yield TextDelta(output.index, output.text, output.logprobs)
-                if output.finish_reason is not None:
-                    yield Finished(output.index, output.finish_reason)
-            yield Completed(counts.usage(prompts, sampling.n))
+                reader = readers.get(output.index)
+                if reader is None:
+                    reader = readers[output.index] = use.reader(output.index)
+                for event in reader.read(output.text, output.logprobs, output.finish_reason):
+                    yield event
+            yield Completed(counts.usage(prompts, num_choices))
         finally:
             await stream.aclose()
+
+    async def _prepare(self, request: GenerationRequest) -> tuple[Submit, ToolUse]:
+        """Make the engine's request; refuses prompts that are too long."""
+        use = ToolUse.of(request.tools, request.tool_choice, request.parallel_tool_calls)
+        prompts = await self._encode(request, use)
+        if use.grammar is not None:
+            await self._grammars.check(use.grammar)
+        token_ids = tuple(prompt.token_ids for prompt in prompts)
+        submit = Submit(
+            request.request_id,
+            token_ids,
+            self._with_model_defaults(request),
+            request.cache_salt,
+            prompts[0].images,
+            use.grammar,
+        )
+        return submit, use
 
     def _with_model_defaults(self, request: GenerationRequest) -> SamplingParams:
         defaults = {k: v for k, v in self._generation.items() if k not in request.given}
@@ -106,32 +136,40 @@ class LocalProvider:
             return request.sampling
         return msgspec.structs.replace(request.sampling, **defaults)
 
-    async def _encode(self, request: GenerationRequest) -> tuple[tuple[int, ...], ...]:
-        """Give the token ids of every prompt; refuses those that are too long."""
-        num_chars = sum(len(message.content) for message in request.messages) + sum(
-            len(prompt) for prompt in request.prompts if isinstance(prompt, str)
-        )
-        if num_chars > LONG_TEXT_CHARS:
-            prompts = await asyncio.to_thread(self._encode_now, request)
+    async def _encode(self, request: GenerationRequest, use: ToolUse) -> list[EncodedPrompt]:
+        """Give the token ids and images of every prompt; refuses those that are too long."""
+        loop = asyncio.get_running_loop()
+        if any(message.images for message in request.messages):
+            encoding = loop.run_in_executor(self._image_threads, self._encode_now, request, use)
+            prompts = await encoding
+        elif _num_chars(request, use) > LONG_TEXT_CHARS:
+            prompts = await asyncio.to_thread(self._encode_now, request, use)
         else:
-            prompts = self._encode_now(request)
+            prompts = self._encode_now(request, use)
         limit = self.client.max_model_len
-        for index, token_ids in enumerate(prompts):
-            if len(token_ids) >= limit:
+        for index, prompt in enumerate(prompts):
+            if len(prompt.token_ids) >= limit:
                 param = "messages" if request.messages else "prompt"
                 if len(prompts) > 1:
                     param = f"prompt[{index}]"
-                raise ContextLengthExceeded(len(token_ids), limit, param)
+                raise ContextLengthExceeded(len(prompt.token_ids), limit, param)
         return prompts
 
-    def _encode_now(self, request: GenerationRequest) -> tuple[tuple[int, ...], ...]:
+    def _encode_now(self, request: GenerationRequest, use: ToolUse) -> list[EncodedPrompt]:
         if request.messages:
-            return (tuple(self._chat_format.encode(request.messages, self._tokenizer)),)
-        prefix = tuple(self._chat_format.raw_prefix(self._tokenizer))
-        return tuple(
-            prefix + tuple(self._tokenizer.encode(prompt)) if isinstance(prompt, str) else prompt
+            return [self._prompts.conversation(request.messages, use.tools)]
+        return [
+            EncodedPrompt(self._prompts.text(prompt) if isinstance(prompt, str) else prompt)
             for prompt in request.prompts
-        )
+        ]
+
+
+def _num_chars(request: GenerationRequest, use: ToolUse) -> int:
+    """Count what will be tokenised, roughly."""
+    prompts = sum(len(prompt) for prompt in request.prompts if isinstance(prompt, str))
+    calls = sum(len(c.arguments) for message in request.messages for c in message.tool_calls)
+    tools = len(msgspec.json.encode(use.tools)) if use.tools else 0
+    return prompts + calls + tools + sum(len(message.text) for message in request.messages)
 
 
 class Counts:

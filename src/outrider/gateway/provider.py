@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from outrider.types import Completed, Event, Finished, GenerationRequest, Started, TextDelta
+from outrider.types import (
+    Completed,
+    Event,
+    Finished,
+    GenerationRequest,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+)
 
 
 class Provider(Protocol):
@@ -35,7 +43,10 @@ class Provider(Protocol):
 
 
 class GrammarError(AssertionError):
-    """A provider broke `Started (TextDelta | Finished)* Completed`; a bug of ours."""
+    """A provider broke `Started (TextDelta | ToolCallDelta | Finished)* Completed`.
+
+    A bug of ours.
+    """
 
 
 async def checked(
@@ -44,6 +55,7 @@ async def checked(
     """Pass events on, making sure that they follow the grammar and that every choice finishes."""
     started, completed = False, False
     finished: set[int] = set()
+    num_calls: dict[int, int] = {}  # begun so far, of each choice
     try:
         async for event in events:
             _require(not completed, "an event after Completed")
@@ -51,13 +63,13 @@ async def checked(
                 case Started():
                     _require(not started, "started twice")
                     started = True
-                case TextDelta(index=index):
+                case TextDelta(index=index) | ToolCallDelta(index=index) | Finished(index=index):
                     is_open = 0 <= index < num_choices and index not in finished
-                    _require(started and is_open, f"text for choice {index}")
-                case Finished(index=index):
-                    is_open = 0 <= index < num_choices and index not in finished
-                    _require(started and is_open, f"choice {index} ends")
-                    finished.add(index)
+                    _require(started and is_open, f"{type(event).__name__} of choice {index}")
+                    if isinstance(event, Finished):
+                        finished.add(index)
+                    if isinstance(event, ToolCallDelta):
+                        num_calls[index] = _count_calls(event, num_calls.get(index, 0))
                 case Completed():
                     _require(len(finished) == num_choices, f"{len(finished)} choices finished")
                     completed = True
@@ -65,6 +77,16 @@ async def checked(
         _require(completed, "ended without Completed")
     finally:
         await events.aclose()
+
+
+def _count_calls(delta: ToolCallDelta, num_calls: int) -> int:
+    """Give the calls begun after a part: it begins the next one with its name, or adds to one."""
+    is_start = delta.call_index == num_calls
+    _require(0 <= delta.call_index <= num_calls, f"tool call {delta.call_index}")
+    has_head = bool(delta.id) and bool(delta.name)
+    _require(is_start == has_head, f"tool call {delta.call_index} with a name at the wrong time")
+    _require(is_start or not (delta.id or delta.name), "a tool call that is named twice")
+    return num_calls + is_start
 
 
 def _require(condition: bool, what: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from starlette.datastructures import Headers
 
 from outrider.server.metrics import Metrics
-from outrider.types import Completed, Event, Finished, TextDelta, Usage
+from outrider.types import Completed, Event, Finished, TextDelta, ToolCallDelta, Usage
 
 logger = logging.getLogger("outrider.access")
 
@@ -47,7 +47,7 @@ class Exchange:
         try:
             async for event in events:
                 match event:
-                    case TextDelta():
+                    case TextDelta() | ToolCallDelta():
                         now = time.perf_counter()
                         if self._ttft_s is None:
                             self._ttft_s = now - self._begin

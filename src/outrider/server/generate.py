@@ -53,8 +53,8 @@ class GenerateRoute:
         exchange = Exchange(self._dialect.name, scope["path"], headers)
         answer = _Answer(self._services, self._dialect, exchange, send)
         try:
-            body = await read_body(headers, receive, self._services.config)
-            await _until_disconnect(receive, answer.run(body, Request(scope)))
+            reading = read_body(headers, receive, self._services.config)
+            await _until_disconnect(receive, answer.run(await reading, Request(scope)))
         except ClientGone:
             exchange.status = STATUS_CLIENT_GONE
         except asyncio.CancelledError:
@@ -94,6 +94,7 @@ class _Answer:
                 cache_salt=exchange.cache_salt,
             ),
         )
+        del body  # it may hold megabytes of images
         request = decoded.request
         provider = self._services.catalogue.find(request.model).provider
         exchange.model = provider.name

@@ -26,10 +26,13 @@ _ENGINE_ROWS = (
     ("outrider_kv_blocks", "num_blocks", "Blocks of the KV cache", False),
     ("outrider_kv_free_blocks", "num_free_blocks", "Blocks that no sequence uses", False),
     ("outrider_engine_resident_bytes", "resident_bytes", "Resident memory", False),
+    ("outrider_image_cache_bytes", "image_cache_bytes", "Memory of cached image features", False),
     ("outrider_engine_prompt_tokens", "num_prompt_tokens", "Prompt tokens computed", True),
     ("outrider_engine_output_tokens", "num_output_tokens", "Tokens generated", True),
     ("outrider_prefix_hit_tokens", "num_cached_tokens", "Prompt tokens found cached", True),
     ("outrider_preemptions", "num_preemptions", "Sequences preempted", True),
+    ("outrider_encoded_images", "num_encoded_images", "Images encoded", True),
+    ("outrider_encoded_tiles", "num_encoded_tiles", "Tiles of images encoded", True),
     ("outrider_engine_steps", "num_steps", "Forward passes", True),
 )
 

@@ -22,7 +22,7 @@ from outrider.config import EngineConfig, ServerConfig
 from outrider.engine.client import EngineClient
 from outrider.errors import ConfigError
 from outrider.gateway.catalogue import Catalogue, Entry
-from outrider.gateway.local import LocalProvider
+from outrider.gateway.local import LocalProvider, ModelFacts
 from outrider.machine import trim_heap
 from outrider.server.app import build_app
 from outrider.text.chat import chat_format
@@ -83,14 +83,14 @@ def build_catalogue(
     client: EngineClient, server_config: ServerConfig, engine_config: EngineConfig, header: Header
 ) -> Catalogue:
     """Build the catalogue of the one local model."""
-    provider = LocalProvider(
-        served_name(engine_config),
-        client,
-        Tokenizer(header.tokenizer_json),
+    facts = ModelFacts(
+        Tokenizer(header.tokenizer_json) if header.tokenizer_json else None,
         chat_format(header.chat_format, header.default_system),
         dict(header.generation),
-        max_pending=engine_config.max_num_seqs + server_config.max_queue,
+        header.config.vision,
     )
+    max_pending = engine_config.max_num_seqs + server_config.max_queue
+    provider = LocalProvider(served_name(engine_config), client, facts, max_pending)
     return Catalogue([Entry(provider, (engine_config.model, header.config.name))])
 
 

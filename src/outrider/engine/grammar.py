@@ -1,0 +1,157 @@
+"""Grammars that answers must match: compiled once, then one matcher per sequence.
+
+Puts llguidance, which is imported with the first grammar, over the model's own vocabulary. A
+grammar that can't be compiled is refused; what compiling may cost is for `grammar_check`. A matcher
+that can't go on says so and lets no token through: no answer is ever half constrained.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outrider.engine.grammar_check import (
+    PARAM,
+    check_size,
+    one_line,
+    parser_limits,
+    refusal,
+    to_source,
+)
+from outrider.errors import InvalidRequest
+from outrider.types import Grammar
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+NUM_CACHED = 32
+
+
+class Vocabulary(Protocol):
+    """The part of the tokenizer that grammars need."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenise content."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Give the bytes of one token."""
+        ...
+
+    def is_special(self, token_id: int) -> bool:
+        """Say whether a token controls the model and stands for no text."""
+        ...
+
+
+class Matcher:
+    """How far one sequence has come in its grammar."""
+
+    __slots__ = ("_matcher", "_vocab_size")
+
+    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+        self._matcher = matcher
+        self._vocab_size = vocab_size
+
+    def mask(self, logits: NDArray[np.float32]) -> str:
+        """Set the logits [V] of all tokens that can't come next to -inf, in place.
+
+        Gives "" or why nothing may come next; then the answer has failed. Ids beyond the
+        tokenizer's vocabulary, which pad a model's own, can't come next.
+        """
+        bits = self._matcher.compute_bitmask()
+        if self._matcher.is_error():
+            return one_line(self._matcher.get_error())
+        size = min(self._vocab_size, len(logits))
+        is_allowed = np.unpackbits(np.frombuffer(bits, np.uint8), count=size, bitorder="little")
+        np.copyto(logits[:size], np.float32(-np.inf), where=is_allowed == 0)
+        logits[size:] = -np.inf
+        return "" if is_allowed.any() else "no token of the model can go on"
+
+    def advance(self, token_id: int) -> None:
+        """Take note of the token that was chosen; one that doesn't fit fails the next mask."""
+        self._matcher.consume_token(token_id)
+
+
+class Grammars:
+    """Compiles grammars for one vocabulary; keeps the last ones."""
+
+    def __init__(self, tokenizer: Vocabulary | None, eos_token_ids: Iterable[int]) -> None:
+        self._tokenizer = tokenizer
+        self._eos_token_ids = sorted(eos_token_ids)
+        self._vocabulary: LLTokenizer | None = None
+        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+
+    def matcher(self, grammar: Grammar) -> Matcher:
+        """Give a matcher at the beginning of a grammar; raises `InvalidRequest`."""
+        if self._tokenizer is None:
+            raise InvalidRequest("this model has no tokenizer, which a grammar needs", PARAM)
+        compiled = self._compiled.pop(grammar, None)
+        if compiled is None:
+            compiled = self._compile(grammar, self._tokenizer)
+            if len(self._compiled) == NUM_CACHED:
+                self._compiled.popitem(last=False)
+        self._compiled[grammar] = compiled
+        return Matcher(compiled.deep_copy(), self._tokenizer.vocab_size)
+
+    def _compile(self, grammar: Grammar, tokenizer: Vocabulary) -> LLMatcher:
+        check_size(grammar)
+        if self._vocabulary is None:
+            self._vocabulary = _build_vocabulary(tokenizer, self._eos_token_ids)
+        from llguidance import LLMatcher
+
+        try:
+            source = to_source(grammar)
+        except ValueError as error:
+            raise refusal(str(error)) from error
+        compiled = LLMatcher(self._vocabulary, source, log_level=0, limits=parser_limits())
+        # Some limits show with the first mask only; better now than in the middle of a batch.
+        bits = b"" if compiled.is_error() else compiled.compute_bitmask()
+        if compiled.is_error():
+            raise refusal(compiled.get_error())
+        if not any(bits):
+            raise refusal("nothing matches it")
+        return compiled
+
+
+class _TokenizerView:
+    """What llguidance asks of a tokenizer."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Vocabulary, eos_token_ids: list[int]) -> None:
+        ids = range(tokenizer.vocab_size)
+        self.eos_token_id = eos_token_ids[0]
+        self.tokens = [tokenizer.token_bytes(token_id) for token_id in ids]
+        self.special_token_ids = [token_id for token_id in ids if tokenizer.is_special(token_id)]
+        self._tokenizer = tokenizer
+        self.vocabulary: LLTokenizer | None = None  # that is built over this view
+
+    def __call__(self, text: bytes) -> list[int]:
+        """Tokenise text; it decides between spellings of what the grammar forces."""
+        token_ids = self._tokenizer.encode(text.decode("utf-8"))
+        # Vocabularies of the SentencePiece kind put a space before every text.
+        is_exact = b"".join(self.tokens[token_id] for token_id in token_ids) == text
+        if is_exact or self.vocabulary is None:
+            return token_ids
+        return self.vocabulary.greedy_tokenize(text.decode("utf-8"))
+
+
+def _build_vocabulary(tokenizer: Vocabulary, eos_token_ids: list[int]) -> LLTokenizer:
+    """Build the trie of all tokens: 0.1 s for 49,152 of them, 0.9 s for 202,048."""
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    known = [token_id for token_id in eos_token_ids if token_id < tokenizer.vocab_size]
+    if not known:
+        raise InvalidRequest("this model has no end token, which a grammar needs", PARAM)
+    view = _TokenizerView(tokenizer, known)
+    view.vocabulary = LLTokenizer(TokenizerWrapper(view), eos_token=known)
+    return view.vocabulary

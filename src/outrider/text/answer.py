@@ -1,0 +1,103 @@
+"""How tools take part in one answer: what is shown, what is enforced, what is read out of the text.
+
+Turns the text of a choice into events of text and tool calls. Ids of calls are made here; the
+syntax of calls belongs to `tool_calls` and that of grammars to `tool_grammar`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from outrider.text.tool_calls import Piece, TextPiece, ToolCallParser
+from outrider.text.tool_grammar import tool_grammar
+from outrider.types import (
+    Finished,
+    FinishReason,
+    Grammar,
+    TextDelta,
+    TokenLogprob,
+    Tool,
+    ToolCallDelta,
+    ToolChoice,
+)
+
+AnswerEvent = TextDelta | ToolCallDelta | Finished
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """The tools that one request may use, and how freely."""
+
+    tools: tuple[Tool, ...] = ()  # that the model is shown
+    grammar: Grammar | None = None  # that its answer has to match
+    is_parallel: bool = True  # more than one call per answer
+
+    @classmethod
+    def of(cls, tools: Sequence[Tool], choice: ToolChoice, is_parallel: bool) -> ToolUse:
+        """Work out what a request's tools and its choice among them mean."""
+        if not tools or choice == "none":
+            return cls()
+        if choice == "auto":
+            return cls(tuple(tools), None, is_parallel)
+        # A tool that is named is called exactly once (OpenAI's guide to function calling).
+        is_parallel = is_parallel and choice == "required"
+        return cls(tuple(tools), tool_grammar(tools, choice, is_parallel), is_parallel)
+
+    def reader(self, index: int) -> AnswerReader:
+        """Start to read choice `index`."""
+        return AnswerReader(index, self)
+
+
+class AnswerReader:
+    """Turns what one choice produces into events; text that may be part of a call is held back."""
+
+    def __init__(self, index: int, use: ToolUse) -> None:
+        self._index = index
+        self._is_parallel = use.is_parallel
+        self._parser = ToolCallParser(use.tools) if use.tools else None
+        self._has_calls = False
+
+    def read(
+        self, text: str, logprobs: tuple[TokenLogprob, ...], reason: FinishReason | None
+    ) -> list[AnswerEvent]:
+        """Give the events of added text; with a `reason` the choice ends.
+
+        Logprobs come with the tokens' own step, also if their text comes later or is a call.
+        """
+        events: list[AnswerEvent] = []
+        if self._parser is None:
+            if text or logprobs:
+                events.append(TextDelta(self._index, text, logprobs))
+        else:
+            pieces = self._parser.push(text)
+            if reason is not None:
+                pieces += self._parser.finish(is_truncated=reason == "length")
+            events += self._to_events(pieces, logprobs)
+        if reason is not None:
+            is_call = reason == "stop" and self._has_calls
+            events.append(Finished(self._index, "tool_calls" if is_call else reason))
+        return events
+
+    def _to_events(
+        self, pieces: Iterable[Piece], logprobs: tuple[TokenLogprob, ...]
+    ) -> list[AnswerEvent]:
+        events: list[AnswerEvent] = []
+        text = "".join(piece.text for piece in pieces if isinstance(piece, TextPiece))
+        if text or logprobs:
+            events.append(TextDelta(self._index, text, logprobs))
+        for piece in pieces:
+            if isinstance(piece, TextPiece) or (piece.call_index and not self._is_parallel):
+                continue
+            self._has_calls = True
+            call_id, name = (new_call_id(), piece.name) if piece.is_start else ("", "")
+            events.append(
+                ToolCallDelta(self._index, piece.call_index, piece.arguments, call_id, name)
+            )
+        return events
+
+
+def new_call_id() -> str:
+    """Make an id that no other call has."""
+    return f"call_{secrets.token_hex(12)}"
