@@ -44,14 +44,18 @@ LAYERS = {
     "engine": {*BASE, "kernels", "model", "checkpoints", "text"},
     "dialects": {"errors", "types"},
     "gateway": {"errors", "types", "config", "dialects"},
-    "gateway.local": {"errors", "types", "config", "engine.client", "engine.protocol", "text"},
+    "gateway.local": {
+        "errors", "types", "config", "model.config", "text",
+        "engine.client", "engine.grammar_check", "engine.protocol",
+    },
     "server": {"errors", "types", "config", "dialects", "gateway"},
     # Builds what the server needs; the only part of it that knows files and processes.
     "server.run": {
         "machine",
         "errors", "config", "server", "gateway", "engine.client", "text", "checkpoints",
     },
-    "llm": {*BASE, "engine", "text"},
+    "llm": {*BASE, "engine", "text", "dialects", "llm_input"},
+    "llm_input": {"errors", "types", "dialects", "text"},
     "": {*BASE, "llm"},  # outrider/__init__.py: the public names
     "__main__": {"cli", "errors"},
     "cli": {"__init__", "*"},

@@ -39,6 +39,18 @@ def available_memory_bytes() -> int | None:
     return min(limits, default=None)
 
 
+def total_memory_bytes() -> int | None:
+    """Give the memory that this machine or container has, used or not; None if unknown."""
+    limits = []
+    total_kib = _field(_read(Path("/proc/meminfo")), "MemTotal")
+    if total_kib:
+        limits.append(total_kib * 1024)
+    allowed = _read(_CGROUP / "memory.max").strip()
+    if allowed.isdigit():
+        limits.append(int(allowed))
+    return min(limits, default=None)
+
+
 def _field(text: str, name: str) -> int:
     for line in text.splitlines():
         words = line.replace(":", " ").split()

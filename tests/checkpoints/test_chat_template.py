@@ -8,6 +8,7 @@ from outrider.checkpoints.chat_template import chat_format, default_system, stop
 from tiny_models import CHATML_TEMPLATE, DEFAULT_SYSTEM
 
 LLAMA3_TOKENS = {"<|start_header_id|>": 5, "<|end_header_id|>": 6, "<|eot_id|>": 7}
+LLAMA4_TOKENS = {"<|header_start|>": 5, "<|header_end|>": 6, "<|eom|>": 7, "<|eot|>": 8}
 CHATML_TOKENS = {"<|im_start|>": 1, "<|im_end|>": 2, "<|endoftext|>": 0}
 
 
@@ -15,12 +16,15 @@ def test_chat_format_needs_the_template_and_the_tokens() -> None:
     assert chat_format(CHATML_TEMPLATE, CHATML_TOKENS) == "chatml"
     assert chat_format(CHATML_TEMPLATE, {}) == "none"
     assert chat_format("{{ '<|start_header_id|>' + role }}", LLAMA3_TOKENS) == "llama3"
+    assert chat_format("{{ '<|header_start|>' + role }}", LLAMA4_TOKENS) == "llama4"
+    assert chat_format("{{ '<|header_start|>' + role }}", LLAMA3_TOKENS) == "none"
     assert chat_format("[INST] {{ x }} [/INST]", CHATML_TOKENS | LLAMA3_TOKENS) == "none"
 
 
 def test_stop_tokens_are_those_that_the_vocabulary_has() -> None:
     assert stop_token_ids("chatml", CHATML_TOKENS) == (2, 0)
     assert stop_token_ids("llama3", LLAMA3_TOKENS | {"<|end_of_text|>": 9}) == (7, 9)
+    assert stop_token_ids("llama4", LLAMA4_TOKENS | {"<|end_of_text|>": 1}) == (8, 7, 1)
     assert stop_token_ids("none", CHATML_TOKENS) == ()
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from outrider.checkpoints import conversion, new_file, packed_files
 from outrider.checkpoints import packed as packed_module
-from outrider.checkpoints.conversion import WEIGHTS
 from outrider.checkpoints.packed import PackedModel, ensure_packed, open_source, pack, plan
 from outrider.checkpoints.packed_format import map_packed
+from outrider.checkpoints.packing_plan import WEIGHTS
 from outrider.checkpoints.progress import no_progress
 from outrider.errors import CheckpointError, StoreError
 from outrider.kernels.formats import Format

@@ -16,15 +16,17 @@ MAX_TEMPLATE_CHARS = 1 << 20
 _STOP_TOKENS = {
     "chatml": ("<|im_end|>", "<|endoftext|>"),
     "llama3": ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"),
+    "llama4": ("<|eot|>", "<|eom|>", "<|end_of_text|>"),
     "none": (),
 }
 
 
 def chat_format(template: str, vocabulary: Container[str]) -> str:
-    """Name the chat format of a template: "chatml", "llama3", or "none" if it is neither."""
+    """Name the chat format of a template: "chatml", "llama3", "llama4", or "none" of them."""
     for name, tokens in (
         ("chatml", ("<|im_start|>", "<|im_end|>")),
         ("llama3", ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
+        ("llama4", ("<|header_start|>", "<|header_end|>", "<|eot|>")),
     ):
         # Some templates print a token in pieces; the opening one decides.
         if tokens[0] in template and all(token in vocabulary for token in tokens):

@@ -6,54 +6,100 @@ without influence on the result are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from outrider.checkpoints.generation import sampling_defaults
+from outrider.checkpoints.hf_fields import Fields, Json
+from outrider.checkpoints.hf_llama4_config import (
+    MODEL_TYPES,
+    llama4_fields,
+    rope_warnings,
+    text_config,
+    vision_config,
+)
+from outrider.checkpoints.hf_rope import rope_fields
 from outrider.checkpoints.model_files import read_json
 from outrider.checkpoints.source import model_config
-from outrider.errors import CheckpointError, InvalidRequest
-from outrider.model.config import ModelConfig, RopeScaling
-from outrider.types import SamplingParams
+from outrider.errors import CheckpointError
+from outrider.model.config import ModelConfig
 
-Json = Mapping[str, Any]
 # Fields that must have this value if they are there.
 _FIXED_FIELDS = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-# A checkpoint may set how tokens are chosen, never what one request asks for.
-_PER_REQUEST = {"logit_bias", "seed", "stop", "max_tokens", "ignore_eos", "logprobs", "n"}
 
 
-def hf_model_config(folder: Path, config: Json, stop_token_ids: tuple[int, ...]) -> ModelConfig:
+def hf_model_config(
+    folder: Path, config: Json, tokenizer: Json, stop_token_ids: tuple[int, ...]
+) -> ModelConfig:
     """Make the `ModelConfig` of a folder; `stop_token_ids` are those of its chat format."""
     label = str(folder / "config.json")
     model_type = config.get("model_type")
-    if model_type != "llama":
+    is_llama4 = model_type in MODEL_TYPES
+    if model_type != "llama" and not is_llama4:
         raise CheckpointError(
-            f"{label}: model_type is {model_type!r}; Outrider runs llama (LlamaForCausalLM)"
+            f"{label}: model_type is {model_type!r}; Outrider runs llama (LlamaForCausalLM), "
+            "llama4 and llama4_text"
         )
-    if config.get("quantization_config"):
-        raise CheckpointError(f"{label}: the weights are quantised; use a GGUF file instead")
+    fields = llama4_fields(label, config) if is_llama4 else _llama_fields(label, config)
+    text = text_config(config)
+    bos = text.get("bos_token_id", config.get("bos_token_id"))
+    eos = (*_token_ids(text), *_token_ids(config), *_token_ids(_generation_config(folder)))
+    fields |= {
+        "name": folder.absolute().name,
+        "bos_token_id": bos if _adds_bos(folder, tokenizer) else None,
+        "eos_token_ids": tuple(dict.fromkeys((*eos, *stop_token_ids))),
+    }
+    linear_factor = fields.pop("linear_factor", None)
+    checked = model_config(label, fields)
+    if linear_factor is not None:
+        fields["rope_divisors"] = (linear_factor,) * (checked.head_dim // 2)
+    if is_llama4:
+        fields["vision"] = vision = vision_config(label, config, _preprocessor(folder))
+        if vision is not None and vision.patch_token_id >= checked.vocab_size:
+            raise CheckpointError(
+                f"{label}: image token {vision.patch_token_id} is outside the vocabulary of "
+                f"{checked.vocab_size}"
+            )
+    return model_config(label, fields)
+
+
+def _llama_fields(label: str, config: Json) -> dict[str, object]:
     for key, value in _FIXED_FIELDS.items():
         if config.get(key, value) != value:
             raise CheckpointError(f"{label}: {key} is {config[key]!r}; Outrider needs {value!r}")
-    fields = _sizes(label, config)
-    rope = _rope_parameters(label, config)
-    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-    eos = (*_token_ids(config), *_token_ids(_generation_config(folder)), *stop_token_ids)
-    fields |= {
+    max_positions = config.get("max_position_embeddings", 2048)
+    rope = rope_fields(
+        Fields(label, config), 10000.0, max_positions if type(max_positions) is int else 0
+    )
+    return {
+        **_sizes(label, config),
+        **rope,
         "architecture": "llama",
-        "name": folder.absolute().name,
-        "max_position_embeddings": config.get("max_position_embeddings", 2048),
+        "max_position_embeddings": max_positions,
         "rms_norm_eps": config.get("rms_norm_eps", 1e-6),
-        "rope_theta": theta,
         "tie_word_embeddings": config.get("tie_word_embeddings", False) is True,
-        "bos_token_id": config.get("bos_token_id") if _adds_bos(folder) else None,
-        "eos_token_ids": tuple(dict.fromkeys(eos)),
     }
-    checked = model_config(label, fields)
-    return model_config(label, fields | _rope_scaling(label, rope, checked.head_dim))
+
+
+def config_warnings(config: ModelConfig) -> tuple[str, ...]:
+    """Give what is questionable about a config, one line each."""
+    return rope_warnings(config.rope_scaling) if config.architecture == "llama4" else ()
+
+
+def ends_turns_with(folder: Path, config: Json, token_id: int | None) -> bool:
+    """Say whether a model was made to end its answers with a token."""
+    ids = (*_token_ids(text_config(config)), *_token_ids(_generation_config(folder)))
+    return token_id is not None and token_id in ids
+
+
+def _preprocessor(folder: Path) -> Fields:
+    """Give the image processor's fields; newer folders nest them in processor_config.json."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        file = folder / name
+        if file.is_file():
+            fields = Fields(str(file), read_json(file))
+            return fields.inner("image_processor") or fields
+    return Fields(str(folder), {})
 
 
 def _sizes(label: str, config: Json) -> dict[str, object]:
@@ -76,43 +122,6 @@ def _sizes(label: str, config: Json) -> dict[str, object]:
     return fields | {"num_kv_heads": heads if kv_heads is None else kv_heads, "head_dim": head_dim}
 
 
-def _rope_parameters(label: str, config: Json) -> Json:
-    """Give the RoPE fields; newer files have `rope_parameters` with the base in it."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise CheckpointError(f"{label}: rope_scaling isn't an object; fetch the model again")
-    return rope
-
-
-def _rope_scaling(label: str, rope: Json, head_dim: int) -> dict[str, object]:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return {}
-    try:
-        if kind == "linear":
-            return {"rope_divisors": (_positive(rope.get("factor")),) * (head_dim // 2)}
-        if kind == "llama3":
-            scaling = msgspec.convert(
-                {name: rope.get(name) for name in RopeScaling.__struct_fields__}, RopeScaling
-            )
-            for value in msgspec.structs.astuple(scaling):
-                _positive(value)
-            if scaling.low_freq_factor >= scaling.high_freq_factor:
-                raise ValueError("low_freq_factor isn't below high_freq_factor")
-            return {"rope_scaling": scaling}
-    except (msgspec.ValidationError, ValueError) as error:
-        raise CheckpointError(f"{label}: bad RoPE scaling: {error}; fetch it again") from error
-    raise CheckpointError(
-        f"{label}: RoPE scaling {kind!r} isn't supported; default, linear and llama3 are"
-    )
-
-
-def _positive(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
-        raise ValueError(f"{value!r} isn't a positive number")
-    return value
-
-
 def _token_ids(config: Json) -> list[Any]:
     value = config.get("eos_token_id")
     values = value if isinstance(value, list) else [] if value is None else [value]
@@ -127,19 +136,7 @@ def _generation_config(folder: Path) -> Json:
 
 def generation_defaults(folder: Path) -> dict[str, float]:
     """Give the sampling defaults of generation_config.json, as far as requests can set them."""
-    known = set(SamplingParams.__struct_fields__) - _PER_REQUEST
-    found = {
-        key: value
-        for key, value in _generation_config(folder).items()
-        if key in known and value is not None
-    }
-    try:
-        msgspec.convert(found, SamplingParams)
-    except (msgspec.ValidationError, InvalidRequest) as error:
-        raise CheckpointError(
-            f"{folder / 'generation_config.json'}: {error}; correct or remove the field"
-        ) from error
-    return found
+    return sampling_defaults(str(folder / "generation_config.json"), _generation_config(folder))
 
 
 def special_token_ids(tokenizer: Json) -> dict[str, int]:
@@ -155,14 +152,14 @@ def special_token_ids(tokenizer: Json) -> dict[str, int]:
     }
 
 
-def _adds_bos(folder: Path) -> bool:
+def _adds_bos(folder: Path, tokenizer: Json) -> bool:
     """Say whether the model's own tokenizer puts the bos token before every text."""
     file = folder / "tokenizer_config.json"
     declared = read_json(file).get("add_bos_token") if file.is_file() else None
     if isinstance(declared, bool):
         return declared
-    processor = read_json(folder / "tokenizer.json").get("post_processor")
-    return any(_begins_with_special(step) for step in _steps(processor))
+    steps = _steps(tokenizer.get("post_processor"))
+    return any(_begins_with_special(step) for step in steps)
 
 
 def _steps(processor: object) -> list[object]:

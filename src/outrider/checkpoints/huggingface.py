@@ -1,95 +1,102 @@
-"""A dense Llama out of a Hugging Face folder (config.json, safetensors), as a `Source`.
+"""A Llama or Llama 4 out of a Hugging Face folder (config.json, safetensors), as a `Source`.
 
-It maps config.json to `ModelConfig` and permutes the rows of q_proj and k_proj from two halves
-per head to interleaved RoPE pairs. Code in the folder is never run, pickled weights are never
-opened, and an index that points outside the folder is refused.
+It joins what the folder's JSON files say with its tensors. Code in the folder is never run,
+pickled weights are never opened, and an index that points outside the folder is refused. A folder
+without weights can be opened as an outline, to see what the model would need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from outrider.checkpoints import chat_template
-from outrider.checkpoints.gguf_quants import check_finite
 from outrider.checkpoints.hf_config import (
+    config_warnings,
+    ends_turns_with,
     generation_defaults,
     hf_model_config,
     special_token_ids,
 )
-from outrider.checkpoints.model_files import checkpoint_files, read_json, weight_files
-from outrider.checkpoints.safetensors import StoredTensor, open_safetensors
-from outrider.checkpoints.source import (
-    ALL_ROWS,
-    Bf16Bits,
-    Matrix,
-    TensorSpec,
-    check_tensors,
-    expected_tensors,
+from outrider.checkpoints.hf_llama4_config import text_config
+from outrider.checkpoints.hf_quantisation import quantisation
+from outrider.checkpoints.hf_tensors import open_tensors
+from outrider.checkpoints.meta_tokenizer import TOKENIZER_FILE, meta_tokenizer_json
+from outrider.checkpoints.model_files import (
+    checkpoint_files,
+    description_files,
+    parse_json_object,
+    read_json,
+    weight_files,
 )
+from outrider.checkpoints.safetensors import StoredTensor, open_safetensors
+from outrider.checkpoints.source import ALL_ROWS, Matrix, TensorSpec, expected_tensors
+from outrider.checkpoints.tokenizer_json import compact
 from outrider.errors import CheckpointError
 from outrider.kernels.formats import Format
-from outrider.kernels.layout import F32Array, U8Array, bf16_to_f32
-
-_FORMATS = {"F32": Format.F32, "F16": Format.F32, "BF16": Format.BF16}
-_IN_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_IN_MLP = ("gate_proj", "up_proj", "down_proj")
+from outrider.kernels.layout import F32Array
 
 
-def hf_name(name: str) -> str:
-    """Translate a canonical tensor name to that of a Hugging Face checkpoint."""
-    if name == "lm_head":
-        return "lm_head.weight"
-    *_, part = name.split(".")
-    block = "self_attn." if part in _IN_ATTENTION else "mlp." if part in _IN_MLP else ""
-    return f"model.{name.removesuffix(part)}{block}{part}.weight"
-
-
-class HuggingFaceModel:
-    """An opened Hugging Face folder; implements `Source`."""
+class HuggingFaceOutline:
+    """What a folder says of its model apart from the weights; those need not be there."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._tokenizer_file = folder / "tokenizer.json"
         config = read_json(folder / "config.json")
-        token_ids = special_token_ids(read_json(self._tokenizer_file))
+        self._tokenizer, tokenizer = _tokenizer(folder, config)
+        token_ids = special_token_ids(tokenizer)
         template = _template(folder)
         self.chat_format = chat_template.chat_format(template, token_ids)
+        # Meta's own files have no template; of its models only the tuned ones end turns.
+        if not template and ends_turns_with(folder, config, token_ids.get("<|eot|>")):
+            self.chat_format = "llama4"
         is_chatml = self.chat_format == "chatml"
         self.default_system = chat_template.default_system(template) if is_chatml else ""
         self.generation = generation_defaults(folder)
         stop_ids = chat_template.stop_token_ids(self.chat_format, token_ids)
-        self.config = hf_model_config(folder, config, stop_ids)
-        self._tensors = self._checked_tensors()
+        self.config = hf_model_config(folder, config, tokenizer, stop_ids)
+        self._quantisation = quantisation(str(folder / "config.json"), config)
+        self.warnings: Sequence[str] = config_warnings(self.config)
+        self._shapes = dict(expected_tensors(self.config))
 
-    def _checked_tensors(self) -> dict[str, StoredTensor]:
+    def files(self) -> list[Path]:
+        """Give the folder's small files that say something of the model."""
+        return description_files(self._folder)
+
+    def tensor_names(self) -> list[str]:
+        """Give the canonical names of all tensors that the config asks for."""
+        return list(self._shapes)
+
+    def spec(self, name: str) -> TensorSpec:
+        """Give a tensor's shape and the format of the release that the config describes."""
+        shape = self._shapes[name]
+        return TensorSpec(shape, None if len(shape) == 1 else Format.BF16)
+
+    def tokenizer_json(self) -> str:
+        """Give tokenizer.json, or what tokenizer.model amounts to; "" if neither is there."""
+        return self._compact_tokenizer
+
+    @cached_property
+    def _compact_tokenizer(self) -> str:
+        return compact(self._tokenizer, str(self._folder)) if self._tokenizer else ""
+
+
+class HuggingFaceModel(HuggingFaceOutline):
+    """An opened Hugging Face folder; implements `Source`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         found: dict[str, StoredTensor] = {}
-        for file in weight_files(self._folder):
+        for file in weight_files(folder):
             tensors = open_safetensors(file)
             for name in tensors:
                 if name in found:
                     raise CheckpointError(f"{file}: tensor {name} is in another file as well")
             found |= tensors
-        label, shapes = str(self._folder), {name: found[name].shape for name in found}
-        expected: dict[str, tuple[int, ...]] = {}
-        result = {}
-        for name, shape in expected_tensors(self.config):
-            own_name = hf_name(name)
-            if own_name not in found:  # said at once: the number of layers is only a claim
-                check_tensors(label, {own_name: shape}, shapes)
-            expected[own_name] = shape
-            result[name] = found[own_name]
-            if found[own_name].dtype not in _FORMATS:
-                raise CheckpointError(
-                    f"{label}: tensor {own_name} is {found[own_name].dtype}; Outrider reads "
-                    f"{', '.join(_FORMATS)}"
-                )
-        # Some tied checkpoints store the output matrix as well; the config decides.
-        check_tensors(label, expected, shapes, frozenset({"lm_head.weight"}))
-        return result
+        self._readers = open_tensors(str(folder), found, self.config, self._quantisation)
 
     def files(self) -> list[Path]:
         """Give every file that the model depends on."""
@@ -97,53 +104,46 @@ class HuggingFaceModel:
 
     def tensor_names(self) -> list[str]:
         """Give the canonical names of all tensors."""
-        return list(self._tensors)
+        return list(self._readers)
 
     def spec(self, name: str) -> TensorSpec:
         """Give the shape and format of a tensor without reading it."""
-        tensor = self._tensors[name]
-        return TensorSpec(tensor.shape, _FORMATS[tensor.dtype] if len(tensor.shape) == 2 else None)
+        reader = self._readers[name]
+        return TensorSpec(reader.shape, None if len(reader.shape) == 1 else reader.format)
 
     def tensor(self, name: str, rows: slice = ALL_ROWS) -> Matrix:
         """Read some rows of a matrix in the format of its spec, or a vector as f32."""
-        tensor = self._tensors[name]
-        if tensor.dtype != "BF16" or len(tensor.shape) == 1:
-            return self.values(name, rows)
-        bits = self._rows(name, rows).view("<u2")
-        check_finite(bf16_to_f32(bits), self._label(name))
-        return Bf16Bits(bits)
+        reader = self._readers[name]
+        if len(reader.shape) == 1:
+            return self.values(name)
+        return reader.tensor(*_span(reader.shape, rows))
 
     def values(self, name: str, rows: slice = ALL_ROWS) -> F32Array:
         """Read some rows of a matrix, or a vector, as exact values."""
-        tensor, data = self._tensors[name], self._rows(name, rows)
-        if tensor.dtype == "BF16":
-            values = bf16_to_f32(data.view("<u2"))
-        else:
-            values = data.view({"F32": "<f4", "F16": "<f2"}[tensor.dtype]).astype(np.float32)
-        check_finite(values, self._label(name))
-        return values if len(tensor.shape) == 2 else values[0]
+        reader = self._readers[name]
+        if len(reader.shape) == 1:
+            vector: F32Array = reader.values(0, 1)[0]
+            return vector
+        return reader.values(*_span(reader.shape, rows))
 
-    def tokenizer_json(self) -> str:
-        """Read tokenizer.json."""
-        return self._tokenizer_file.read_text("utf-8")
 
-    def _rows(self, name: str, rows: slice) -> U8Array:
-        """Give the bytes of some rows, u8 [N, bytes per row]; a vector is one row."""
-        tensor = self._tensors[name]
-        if len(tensor.shape) == 1:
-            return tensor.data.reshape(1, -1)
-        data = tensor.data.reshape(tensor.shape[0], -1)
-        if not name.endswith(("q_proj", "k_proj")):
-            return data[rows]
-        head_dim = self.config.head_dim
-        wanted = np.arange(tensor.shape[0])[rows]
-        head, at = np.divmod(wanted, head_dim)
-        # Row 2j of a head is row j of its first half, row 2j + 1 of its second.
-        permuted: U8Array = data[head * head_dim + at % 2 * (head_dim // 2) + at // 2]
-        return permuted
+def _span(shape: tuple[int, ...], rows: slice) -> tuple[int, int]:
+    """Give the first row and the one after the last."""
+    begin, stop, _ = rows.indices(math.prod(shape[:-1]))
+    return begin, max(begin, stop)
 
-    def _label(self, name: str) -> str:
-        return f"{self._folder}: tensor {hf_name(name)}"
+
+def _tokenizer(folder: Path, config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Give the tokenizer as text and as what the text says."""
+    file, meta_file = folder / "tokenizer.json", folder / TOKENIZER_FILE
+    if file.is_file():
+        parsed = read_json(file)
+        return file.read_text("utf-8"), parsed
+    if not meta_file.is_file():
+        return "", {}
+    vocab_size = text_config(config).get("vocab_size")
+    text = meta_tokenizer_json(meta_file, vocab_size if type(vocab_size) is int else None)
+    return text, parse_json_object(meta_file, text.encode())
 
 
 def _template(folder: Path) -> str:

@@ -20,11 +20,17 @@ INDEX_FILE = "model.safetensors.index.json"
 JSON_FILES = (
     "config.json",
     "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     "chat_template.jinja",
     INDEX_FILE,
 )
+# Of a GGUF file: the first metadata key with its length, and the type of a string.
+_ARCHITECTURE_KEY = b"\x14\0\0\0\0\0\0\0general.architecture\x08\0\0\0"
+_ARCHITECTURE_AT = 24 + len(_ARCHITECTURE_KEY)
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
@@ -34,7 +40,39 @@ def source_files(path: Path) -> list[Path]:
         return checkpoint_files(path)
     if not path.is_file():
         raise CheckpointError(f"{path} doesn't exist; name a .gguf file or a safetensors folder")
-    return split_parts(path)
+    parts = split_parts(path)
+    mmproj = mmproj_file(parts[0])
+    return parts if mmproj is None else [*parts, mmproj]
+
+
+def mmproj_file(path: Path) -> Path | None:
+    """Find the image tower beside a GGUF file of a Llama 4: the one mmproj file of its folder."""
+    # Every writer puts the architecture first. A file that doesn't may be a Llama 4.
+    if gguf_architecture(path) not in ("", "llama4"):
+        return None
+    found = path.parent.glob("mmproj*.gguf")
+    files = sorted(file for file in found if file.is_file() and file.name != path.name)
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise CheckpointError(
+            f"{path.parent} has {len(files)} mmproj files ({names}); keep the one that belongs to "
+            f"{path.name} and move the others elsewhere"
+        )
+    return files[0] if files else None
+
+
+def gguf_architecture(path: Path) -> str:
+    """Read the architecture of a GGUF file if it is the first metadata value, else ""."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_ARCHITECTURE_AT + 64)
+    except OSError:
+        return ""  # opening the model will say it
+    if head[:4] != b"GGUF" or head[24:_ARCHITECTURE_AT] != _ARCHITECTURE_KEY:
+        return ""
+    length = int.from_bytes(head[_ARCHITECTURE_AT : _ARCHITECTURE_AT + 8], "little")
+    name = head[_ARCHITECTURE_AT + 8 :][:length]
+    return name.decode(errors="replace")
 
 
 def split_parts(path: Path) -> list[Path]:
@@ -55,6 +93,11 @@ def split_parts(path: Path) -> list[Path]:
     return parts
 
 
+def has_weights(folder: Path) -> bool:
+    """Say whether a folder holds weights at all; config.json alone can be inspected."""
+    return any(folder.glob("*.safetensors"))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Give the safetensors files of a folder: the single one, or those that its index names."""
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
@@ -70,7 +113,8 @@ def weight_files(folder: Path) -> list[Path]:
     files = sorted({str(file) for file in weight_map.values()})
     for file in files:
         # The name alone decides: a shard is a plain file beside its index.
-        if "/" in file or "\\" in file or "\0" in file or not file.endswith(".safetensors"):
+        is_name = file.isprintable() and "/" not in file and "\\" not in file
+        if not is_name or not file.endswith(".safetensors"):
             raise CheckpointError(
                 f"{index}: weight_map names {file!r}; only .safetensors files in the same folder "
                 "are allowed"
@@ -82,8 +126,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """Give every file of a folder that the model depends on."""
-    others = (folder / name for name in JSON_FILES)
-    return [*(file for file in others if file.is_file()), *weight_files(folder)]
+    return [*description_files(folder), *weight_files(folder)]
+
+
+def description_files(folder: Path) -> list[Path]:
+    """Give the small files of a folder: config, tokenizer and the like."""
+    return [folder / name for name in JSON_FILES if (folder / name).is_file()]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,31 +7,59 @@ or not at all.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from outrider.checkpoints.conversion import packed_slices, target_format
+from outrider.checkpoints.conversion import packed_slices
 from outrider.checkpoints.gguf_model import GgufModel
-from outrider.checkpoints.huggingface import HuggingFaceModel
+from outrider.checkpoints.huggingface import HuggingFaceModel, HuggingFaceOutline
+from outrider.checkpoints.model_files import has_weights
 from outrider.checkpoints.new_file import check_space, new_file
-from outrider.checkpoints.packed_files import Steps, find_packed, hashed, packed_paths, stamp
+from outrider.checkpoints.packed_files import (
+    Hashing,
+    Steps,
+    find_packed,
+    packed_paths,
+    stamp,
+    unhashed,
+)
 from outrider.checkpoints.packed_format import (
     Header,
     PackedHead,
+    SourceFile,
     TensorEntry,
     encode_head,
     lay_out,
     map_packed,
 )
+from outrider.checkpoints.packing_plan import (
+    SourceTensor,
+    check_fits,
+    packed_tensors,
+    plan_tensors,
+    resolve_weights,
+    weights_budget,
+)
 from outrider.checkpoints.progress import Progress
-from outrider.checkpoints.source import Source
+from outrider.checkpoints.source import Outline, Source
 from outrider.errors import CheckpointError
 from outrider.kernels.formats import Format
 from outrider.kernels.layout import F32Array, U8Array, unpack
+from outrider.machine import num_cores, total_memory_bytes
 from outrider.model.config import ModelConfig
+
+_log = logging.getLogger(__name__)
+_MAX_THREADS = 16  # more wait for the disk
 
 
 @dataclass(frozen=True)
@@ -48,10 +76,13 @@ class PackedTensor:
         return self.data.view(np.float32)
 
     def values(self) -> F32Array:
-        """Give the values that the packed bytes stand for; for tests and inspection."""
+        """Give the values that the packed bytes stand for: [N], [N, K] or [E, N, K]."""
         if self.format is None:
             return self.vector()
-        return unpack(self.data, self.format, self.shape[0], self.shape[1])
+        *experts, rows, cols = self.shape
+        matrices = self.data.reshape(math.prod(experts), -1)
+        values = [unpack(matrix, self.format, rows, cols) for matrix in matrices]
+        return np.stack(values).reshape(self.shape)
 
 
 class PackedModel:
@@ -67,6 +98,7 @@ class PackedModel:
         self.chat_format = header.chat_format
         self.default_system = header.default_system
         self.generation = header.generation
+        self.warnings = header.warnings
         self.nbytes = data.size  # what the weights take
         self.tensors = {
             entry.name: PackedTensor(
@@ -78,7 +110,10 @@ class PackedModel:
     @classmethod
     def open(cls, path: Path) -> PackedModel:
         """Map a packed file read-only; a damaged one is a `CheckpointError`."""
-        return cls(path, map_packed(path))
+        model = cls(path, map_packed(path))
+        for warning in model.warnings:
+            _log.warning("%s", warning)
+        return model
 
 
 def open_source(path: Path) -> Source:
@@ -86,23 +121,42 @@ def open_source(path: Path) -> Source:
     return HuggingFaceModel(path) if path.is_dir() else GgufModel(path)
 
 
-def plan(source: Source, weights: str) -> tuple[TensorEntry, ...]:
-    """Give name, format, shape and place of every tensor that packing would write."""
-    tensors: list[tuple[str, Format | None, tuple[int, ...]]] = []
-    for name in source.tensor_names():
-        spec = source.spec(name)
-        fmt = None if spec.format is None else target_format(name, spec.format, weights)
-        tensors.append((name, fmt, spec.shape))
-    return lay_out(tensors)
+def open_outline(path: Path) -> Outline:
+    """Open a model whose weights may be missing, as in a folder with config.json alone."""
+    is_folder = (path / "config.json").is_file()
+    return HuggingFaceOutline(path) if is_folder and not has_weights(path) else open_source(path)
+
+
+def source_tensors(source: Outline) -> list[SourceTensor]:
+    """Give what a source holds, for the plan of its packing."""
+    specs = ((name, source.spec(name)) for name in source.tensor_names())
+    return [SourceTensor(name, spec.shape, spec.format) for name, spec in specs]
+
+
+def plan(source: Outline, weights: str) -> tuple[TensorEntry, ...]:
+    """Give name, format, shape and place of every tensor that packing would write here."""
+    tensors = source_tensors(source)
+    step = resolve_weights(tensors, weights, source.config, total_memory_bytes())
+    return lay_out(plan_tensors(tensors, step))
 
 
 def ensure_packed(path: Path, weights: str, config_home: Path, progress: Progress) -> Path:
-    """Find the packed file of a model, or make it; gives its path."""
+    """Find the packed file of a model, or make it; gives its path.
+
+    A model that this machine's memory can't hold is refused before anything is written or loaded.
+    """
+    memory_bytes = total_memory_bytes()
     found = find_packed(path, weights, config_home, progress)
     if found is not None:
+        if memory_bytes is not None and found.stat().st_size > weights_budget(memory_bytes):
+            tensors = packed_tensors(map_packed(found).header.tensors)
+            check_fits(str(path), tensors, "stored", memory_bytes)
         return found
     # Before the target is chosen: a file that can't be opened leaves nothing behind.
     source = open_source(path.expanduser())
+    tensors = source_tensors(source)
+    step = resolve_weights(tensors, weights, source.config, memory_bytes)
+    check_fits(str(path), tensors, step, memory_bytes)
     beside, at_home = packed_paths(path, weights, config_home)
     target = beside if os.access(beside.parent, os.W_OK) else at_home
     pack(source, weights, target, progress)
@@ -110,36 +164,81 @@ def ensure_packed(path: Path, weights: str, config_home: Path, progress: Progres
 
 
 def pack(source: Source, weights: str, path: Path, progress: Progress) -> None:
-    """Write the packed file of a source; it appears complete or not at all."""
+    """Write the packed file of a source; it appears complete or not at all.
+
+    The source is hashed while it is packed; the header, whose size is known before, comes last.
+    """
+    begin_s = time.monotonic()
     entries = plan(source, weights)
     files = source.files()
     stamps = [stamp(file) for file in files]
     last = entries[-1]
     total = sum(file.stat().st_size for file in files) + last.offset + last.nbytes
     steps = Steps(progress, total, f"Packing {files[-1].name}")
-    header = Header(
+    sources = tuple(unhashed(file) for file in files)
+    head, nbytes = encode_head(_header(source, weights, entries, sources), stamps)
+    check_space(path.parent, nbytes, f"packing {files[-1].name}")
+    with new_file(path) as file, Hashing(files, steps) as hashing:
+        _write_tensors(source, entries, file, len(head), steps)
+        header = _header(source, weights, entries, hashing.result())
+        file.seek(0)
+        file.write(encode_head(header, stamps)[0])
+        if [stamp(file) for file in files] != stamps:
+            raise CheckpointError(f"{files[-1]} changed while it was being packed; start again")
+    progress(total, total, steps.text)
+    duration_s = time.monotonic() - begin_s
+    _log.info(
+        "packed %s: %.1f MB from %.1f MB in %.1f s, %.0f MB/s",
+        *(files[-1].name, nbytes / 1e6, (total - last.offset - last.nbytes) / 1e6, duration_s),
+        (total - last.offset - last.nbytes) / 1e6 / max(duration_s, 1e-9),
+    )
+
+
+def _header(
+    source: Source,
+    weights: str,
+    entries: tuple[TensorEntry, ...],
+    sources: tuple[SourceFile, ...],
+) -> Header:
+    return Header(
         weights=weights,
         config=source.config,
         chat_format=source.chat_format,
         default_system=source.default_system,
         generation=source.generation,
         tokenizer_json=source.tokenizer_json(),
-        sources=tuple(hashed(file, steps.advance) for file in files),
+        warnings=tuple(source.warnings),
+        sources=sources,
         tensors=entries,
     )
-    head, nbytes = encode_head(header, stamps)
-    check_space(path.parent, nbytes, f"packing {files[-1].name}")
-    with new_file(path) as file:
-        file.write(head)
+
+
+def _write_tensors(
+    source: Source, entries: Sequence[TensorEntry], file: BinaryIO, begin: int, steps: Steps
+) -> None:
+    """Convert tensor after tensor on all cores and write each to its place."""
+    num_threads = min(num_cores(), _MAX_THREADS)
+    with ThreadPoolExecutor(num_threads) as pool:
         for entry in entries:
-            file.seek(len(head) + entry.offset)
+            file.seek(begin + entry.offset)
             if entry.format is None:
                 file.write(source.values(entry.name).tobytes())
                 steps.advance(entry.nbytes)
                 continue
-            for data in packed_slices(source, entry.name, entry.format):
+            tasks = packed_slices(source, entry.name, entry.format)
+            for data in _in_order(pool, tasks, num_threads + 1):
                 file.write(data.data)
                 steps.advance(data.nbytes)
-        if [stamp(file) for file in files] != stamps:
-            raise CheckpointError(f"{files[-1]} changed while it was being packed; start again")
-    progress(total, total, steps.text)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], U8Array]], num_ahead: int
+) -> Iterator[U8Array]:
+    """Run tasks in threads and give their results in order, only so many ahead."""
+    pending: deque[Future[U8Array]] = deque()
+    for task in tasks:
+        pending.append(pool.submit(task))
+        if len(pending) > num_ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

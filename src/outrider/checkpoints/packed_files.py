@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from outrider.checkpoints.model_files import source_files, split_parts
 from outrider.checkpoints.packed_format import (
@@ -25,21 +28,63 @@ from outrider.checkpoints.progress import Progress
 from outrider.errors import CheckpointError
 
 _HASH_CHUNK_BYTES = 1 << 22
+_SHOW_EVERY_S = 0.2
 
 
 class Steps:
-    """Adds up progress."""
+    """Adds up progress; only `advance` and `show` call the callback, `count` suits threads."""
 
     def __init__(self, progress: Progress, total: int, text: str) -> None:
         self.progress = progress
         self.total = total
         self.text = text
-        self.done = 0
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def count(self, nbytes: int) -> None:
+        """Note that so many bytes more are done."""
+        with self._lock:
+            self._done += nbytes
+
+    def show(self) -> None:
+        """Say how far it is."""
+        self.progress(min(self._done, self.total), self.total, self.text)
 
     def advance(self, nbytes: int) -> None:
         """Say that so many bytes more are done."""
-        self.done += nbytes
-        self.progress(min(self.done, self.total), self.total, self.text)
+        self.count(nbytes)
+        self.show()
+
+
+class Hashing:
+    """Hashes files in a thread beside other work; leaving the block early ends it."""
+
+    def __init__(self, files: Sequence[Path], steps: Steps) -> None:
+        self._files = files
+        self._steps = steps
+        self._is_cancelled = False
+        self._pool = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Self:
+        self._future = self._pool.submit(
+            lambda: tuple(hashed(file, self._advance) for file in self._files)
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_cancelled = True
+        self._pool.shutdown(cancel_futures=True)
+
+    def result(self) -> tuple[SourceFile, ...]:
+        """Wait for the hashes."""
+        while not wait([self._future], _SHOW_EVERY_S).done:
+            self._steps.show()
+        return self._future.result()
+
+    def _advance(self, nbytes: int) -> None:
+        if self._is_cancelled:
+            raise CancelledError
+        self._steps.count(nbytes)
 
 
 def packed_paths(path: Path, weights: str, home: Path) -> tuple[Path, Path]:
@@ -97,6 +142,11 @@ def stamp(path: Path) -> Stamp:
     """Ask the file system for a source file's stamp."""
     status = _status(path)
     return Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def unhashed(path: Path) -> SourceFile:
+    """Give a source file before it has been read, with a hash of the right length."""
+    return SourceFile(*_label(path), "0" * 64)
 
 
 def hashed(path: Path, advance: Callable[[int], None]) -> SourceFile:

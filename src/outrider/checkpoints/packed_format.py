@@ -3,12 +3,14 @@
     preamble | stamps of the source files | header (msgpack) | tensors
 
 Tensors lie at multiples of 64 bytes, large ones at multiples of 4096, counted from the page after
-the header. Stamps stand apart from the header because they may be renewed in place; each of both
-has a checksum. Nothing of the file is believed before its offsets are checked.
+the header. The matrices [E, N, K] of experts are packed one after the other. Stamps stand apart
+from the header because they may be renewed in place; each of both has a checksum. Nothing of the
+file is believed before its offsets are checked.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import zlib
@@ -22,7 +24,7 @@ from outrider.kernels.formats import Format, packed_nbytes
 from outrider.model.config import ModelConfig
 
 MAGIC = b"OUTRIDER"
-VERSION = 1  # raise it with every change of this file or of kernels/layout.py
+VERSION = 2  # raise it with every change of this file or of kernels/layout.py
 PAGE = 4096
 SMALL_ALIGNMENT = 64
 _PREAMBLE = struct.Struct("<8sIIQQQ")  # magic, version, checksum, stamps, header, file: bytes
@@ -50,7 +52,7 @@ class TensorEntry(msgspec.Struct, frozen=True):
 
     name: str
     format: Format | None  # None: a vector of f32
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # [N], [N, K] or, one matrix per expert, [E, N, K]
     offset: int
     nbytes: int
 
@@ -63,7 +65,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     chat_format: str
     default_system: str
     generation: dict[str, int | float]
-    tokenizer_json: str
+    tokenizer_json: str  # "": the model came without a tokenizer
+    warnings: tuple[str, ...]  # what the source's reader found questionable
     sources: tuple[SourceFile, ...]
     tensors: tuple[TensorEntry, ...]
 
@@ -90,7 +93,10 @@ def map_packed(path: Path) -> PackedHead:
 
 def tensor_nbytes(fmt: Format | None, shape: tuple[int, ...]) -> int:
     """Give the bytes of a packed tensor."""
-    return shape[0] * 4 if fmt is None else packed_nbytes(fmt, shape[0], shape[1])
+    if fmt is None:
+        return shape[0] * 4
+    *experts, rows, cols = shape
+    return math.prod(experts) * packed_nbytes(fmt, rows, cols)
 
 
 def lay_out(tensors: list[tuple[str, Format | None, tuple[int, ...]]]) -> tuple[TensorEntry, ...]:
@@ -155,9 +161,9 @@ def _decode_head(path: Path, content: mmap.mmap) -> tuple[Header, list[Stamp], m
 
 def _check_tensors(path: Path, header: Header, data_nbytes: int) -> None:
     for entry in header.tensors:
-        num_dims = 1 if entry.format is None else 2
+        num_dims = (1,) if entry.format is None else (2, 3)
         if (
-            len(entry.shape) != num_dims
+            len(entry.shape) not in num_dims
             or min(entry.shape) <= 0
             or entry.nbytes != tensor_nbytes(entry.format, entry.shape)
             or entry.offset < 0

@@ -1,8 +1,8 @@
 """A memory-mapped reader of safetensors files.
 
-It owns the container: names, dtypes, shapes and bytes. As the format demands, the tensors must
-fill the data exactly, without holes or overlaps; every number is checked against the file's size
-before it is used. All refusals are `CheckpointError`s.
+It owns the container: names, dtypes, shapes and bytes; memory of what was copied out is let go. As
+the format demands, the tensors must fill the data exactly, without holes or overlaps; every number
+is checked against the file's size before it is used. All refusals are `CheckpointError`s.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from outrider.kernels.layout import U8Array
 MAX_HEADER_BYTES = 100_000_000
 MAX_TENSORS = 100_000
 MAX_DIMS = 8
+_FAULT_AROUND_BYTES = 1 << 16  # what Linux maps around a byte that is read, let go before or not
 _ITEM_NBYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "U16": 2, "I16": 2, "F16": 2,
     "BF16": 2, "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
@@ -35,6 +36,23 @@ class StoredTensor:
     dtype: str
     shape: tuple[int, ...]
     data: U8Array
+    mapped: mmap.mmap
+    begin: int  # of the bytes in the file
+
+    def rows(self, begin: int, stop: int) -> U8Array:
+        """Copy rows out of the file, u8 [stop - begin, bytes per row]; a vector is one row."""
+        num_rows = math.prod(self.shape[:-1])
+        row_nbytes = self.data.size // num_rows
+        rows = np.array(self.data.reshape(num_rows, row_nbytes)[begin:stop])
+        self.forget(begin * row_nbytes, stop * row_nbytes)
+        return rows
+
+    def forget(self, begin: int, stop: int) -> None:
+        """Give the memory of some of the tensor's bytes back; they can still be read."""
+        first = max(0, self.begin + begin - _FAULT_AROUND_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE
+        end = min(len(self.mapped), self.begin + stop + _FAULT_AROUND_BYTES)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED, first, end - first)
 
 
 def open_safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -80,7 +98,9 @@ class _Header:
         if end != content.size:
             self.fail(f"its tensors take {end} bytes but it holds {content.size}")
         return {
-            name: StoredTensor(dtype, shape, content[begin:stop])
+            name: StoredTensor(
+                dtype, shape, content[begin:stop], self.mapped, self.data_begin + begin
+            )
             for name, (dtype, shape, begin, stop) in found.items()
         }
 
