@@ -8,11 +8,13 @@ LOG := $(VENV)/install.log
 MODEL ?= smollm2-135m-instruct
 TEST_DATA := bfcl-eval==2026.3.23
 PARITY_PARTS := torchvision==0.29.2
+LLAMA_CPP := 0.3.36
+PEER := build/llama-server
 KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: setup build test parity lint fix bench serve ci clean sanitize help
+.PHONY: setup build test parity lint fix bench bench-serve llama-server serve ci clean sanitize help
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -21,6 +23,7 @@ help:
 	@echo "make build    the same; run it after a change of the C++ kernels"
 	@echo "make parity   compare with torch and transformers"
 	@echo "make bench    measure side by side with llama-cpp-python"
+	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
 	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
 	@echo "make ci       lint, test, parity and sanitize"
@@ -45,6 +48,12 @@ bench: $(VENV)/.extra-bench
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python benchmarks/engine.py $(ARGS)
 	@$(BIN)/python benchmarks/start.py
+
+bench-serve: $(VENV)/.installed
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/python benchmarks/serve.py --model $(MODEL) $(if $(wildcard $(PEER)),--peer $(PEER)) $(ARGS)
+
+llama-server: $(PEER)
 
 lint: $(VENV)/.extra-test
 	@$(BIN)/ruff check .
@@ -109,6 +118,10 @@ $(VENV)/.test-data: $(VENV)/.installed
 
 $(VENV)/.parity-parts: $(VENV)/.installed
 	$(call quietly,installing parts that parity needs,$(BIN)/python -m pip install --no-deps $(PARITY_PARTS))
+	@touch $@
+
+$(PEER): $(VENV)/.python benchmarks/llama_server.sh
+	$(call quietly,building llama-server of llama-cpp-python $(LLAMA_CPP) (ten minutes),sh benchmarks/llama_server.sh $(BIN)/python $(LLAMA_CPP) $@)
 	@touch $@
 
 sanitize: $(VENV)/.extra-test

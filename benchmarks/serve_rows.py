@@ -1,0 +1,231 @@
+"""What is measured of a server beyond plain load: what HTTP costs, stalls and cached prefixes.
+
+Each function is one round of one row and gives its figures. Those that compare with the engine in
+this process give both the same texts, which neither has seen before; who goes first is drawn. While
+one of the two computes the other sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from http_stream import Answer, Server, Stream, Work
+from load import (
+    MILLI,
+    Figures,
+    closed_loop,
+    decode_tokens_per_s,
+    in_ms,
+    percentile,
+    require,
+    run,
+    tokens_per_s,
+)
+from prompts import TextMaker
+from servers import Running
+
+from outrider.engine.engine import Engine
+from outrider.engine.protocol import Submit
+from outrider.text.prompt import PromptEncoder
+from outrider.types import SamplingParams
+
+NUM_CLIENTS, CLIENT_PROMPT_TOKENS, CLIENT_TOKENS = 16, 64, 128
+TTFT_PROMPT_TOKENS = (16, 512)
+NUM_TTFT_PAIRS = 9
+NUM_RUNNING, RUNNING_PROMPT_TOKENS, RUNNING_TOKENS, CALM_TOKENS = 4, 32, 256, 32
+NEWCOMER_TOKENS = 2000
+PREFIX_TOKENS, NEW_TOKENS = 1504, 100  # whole blocks of 16 are cached
+NUM_PREFIX_PAIRS = 5
+
+
+class InProcess:
+    """The engine in this process, given the same requests as a server, text to text."""
+
+    def __init__(self, engine: Engine, encoder: PromptEncoder) -> None:
+        self._engine = engine
+        self._encoder = encoder
+
+    def run(self, works: Sequence[Work]) -> list[Answer]:
+        """Run requests together; each piece of text gets the time at which its step was done."""
+        begin = time.perf_counter()
+        answers = {str(number): Answer(begin, begin) for number in range(len(works))}
+        for request_id, work in zip(answers, works, strict=True):
+            assert isinstance(work.prompt, str)
+            prompt = self._encoder.text(work.prompt)
+            sampling = SamplingParams(temperature=0, max_tokens=work.max_tokens, ignore_eos=True)
+            self._engine.submit(Submit(request_id, (prompt,), sampling))
+        while self._engine.has_work:
+            outputs = self._engine.step()
+            now = time.perf_counter()
+            for output in outputs:
+                answer = answers[output.request_id]
+                if output.text:
+                    answer.token_s.append(now)
+                answer.output_tokens, answer.end_s = output.num_output_tokens, now
+        return list(answers.values())
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Our server, our engine and a maker of texts for them."""
+
+    outrider: Running
+    engine: InProcess
+    texts: TextMaker
+
+    def served(self, works: Sequence[Work]) -> list[Answer]:
+        """Run requests together through HTTP."""
+        answers = run(closed_loop(self.outrider.server, [[work] for work in works]))
+        require(answers)
+        return answers
+
+    def works(self, count: int, num_tokens: int, rng: random.Random, generate: int) -> list[Work]:
+        """Make requests with prompts of the same length."""
+        return [Work(self.texts.make(num_tokens, rng), generate) for _ in range(count)]
+
+
+def in_any_order(rng: random.Random, *actions: Callable[[], object]) -> None:
+    """Do things one after the other, in an order that is drawn."""
+    for action in rng.sample(actions, len(actions)):
+        action()
+
+
+def streaming_clients(bench: Bench, rng: random.Random) -> Figures:
+    """Measure what sixteen clients get through HTTP, and what the engine gives by itself."""
+    works = bench.works(NUM_CLIENTS, CLIENT_PROMPT_TOKENS, rng, CLIENT_TOKENS)
+    figures: Figures = {}
+
+    def engine() -> None:
+        answers = bench.engine.run(works)
+        figures["engine_tokens_per_s"] = tokens_per_s(answers)
+        figures["engine_decode_tokens_per_s"] = decode_tokens_per_s(answers)
+        figures["engine_itl_p50_ms"] = in_ms("", _gaps(answers))["_p50_ms"]
+
+    def served() -> None:
+        before, client_s = bench.outrider.cpu_s(), time.process_time()
+        answers = bench.served(works)
+        used = {"client": time.process_time() - client_s}
+        used |= {name: after - before[name] for name, after in bench.outrider.cpu_s().items()}
+        figures["tokens_per_s"] = tokens_per_s(answers)
+        figures["decode_tokens_per_s"] = decode_tokens_per_s(answers)
+        figures.update(in_ms("itl", _gaps(answers)))
+        num_tokens = sum(answer.output_tokens for answer in answers)
+        figures.update({f"{k}_cpu_us_per_token": s / num_tokens * 1e6 for k, s in used.items()})
+
+    in_any_order(rng, engine, served)
+    figures["share"] = figures["tokens_per_s"] / figures["engine_tokens_per_s"]
+    decoding = figures["decode_tokens_per_s"], figures["engine_decode_tokens_per_s"]
+    figures["decode_share"] = decoding[0] / decoding[1] if all(decoding) else 0.0
+    return figures
+
+
+def added_ttft(bench: Bench, rng: random.Random) -> Figures:
+    """Measure the time to first token of one request at a time, with HTTP and without."""
+    figures: Figures = {}
+    for num_tokens in TTFT_PROMPT_TOKENS:
+        works = bench.works(NUM_TTFT_PAIRS, num_tokens, rng, 2)
+        pairs = [_ttft_pair(bench, work, rng) for work in works]
+        added = [served - engine for served, engine in pairs]
+        figures[f"ttft_{num_tokens}_ms"] = statistics.median(pair[0] for pair in pairs) * MILLI
+        figures[f"engine_ttft_{num_tokens}_ms"] = (
+            statistics.median(pair[1] for pair in pairs) * MILLI
+        )
+        figures[f"added_{num_tokens}_ms"] = statistics.median(added) * MILLI
+    return figures
+
+
+def _ttft_pair(bench: Bench, work: Work, rng: random.Random) -> tuple[float, float]:
+    """Give the time to first token through HTTP and of the engine by itself."""
+    times: dict[str, float] = {}
+
+    def served() -> None:
+        times["served"] = bench.served([work])[0].ttft_s
+
+    def engine() -> None:
+        times["engine"] = bench.engine.run([work])[0].ttft_s
+
+    in_any_order(rng, served, engine)
+    return times["served"], times["engine"]
+
+
+def newcomer(bench: Bench, server: Server, rng: random.Random) -> Figures:
+    """Measure running streams before and while a long prompt arrives."""
+    works = bench.works(NUM_RUNNING, RUNNING_PROMPT_TOKENS, rng, RUNNING_TOKENS)
+    (long,) = bench.works(1, NEWCOMER_TOKENS, rng, 2)
+    running, late = run(_run_newcomer(server, works, long))
+    require([*running, late])
+    calm = [gap for answer in running for gap in gaps_between(answer, 0.0, late.due_s)]
+    busy = [gap for answer in running for gap in gaps_between(answer, late.due_s, late.token_s[0])]
+    if min(answer.end_s for answer in running) < late.token_s[0]:
+        raise SystemExit(
+            "running streams ended before the long prompt was computed; make them longer"
+        )
+    return {
+        **in_ms("calm_itl", calm),
+        **in_ms("itl", busy),
+        "newcomer_ttft_ms": late.ttft_s * MILLI,
+    }
+
+
+async def _run_newcomer(
+    server: Server, works: Sequence[Work], long: Work
+) -> tuple[list[Answer], Answer]:
+    streams = [Stream(server, work) for work in works]
+    tasks = [asyncio.create_task(stream.wait()) for stream in streams]
+    while any(stream.num_events < CALM_TOKENS for stream in streams):
+        if any(task.done() for task in tasks):  # failed; its answer says why
+            break
+        await asyncio.sleep(0.002)
+    late = await Stream(server, long).wait()
+    return [await task for task in tasks], late
+
+
+def gaps_between(answer: Answer, begin_s: float, end_s: float) -> list[float]:
+    """Give the gaps between pieces of text that touch a time span."""
+    return [
+        after - before
+        for before, after in pairwise(answer.token_s)
+        if after > begin_s and before < end_s
+    ]
+
+
+def cached_prefix(bench: Bench, server: Server, rng: random.Random) -> Figures:
+    """Measure a prompt with a cached prefix against one that is only as long as its new tokens."""
+    prefix = bench.texts.make(PREFIX_TOKENS, rng)
+    number = PREFIX_TOKENS + NEW_TOKENS
+    (first,) = run(closed_loop(server, [[Work(bench.texts.make(number, rng, prefix), 2)]]))
+    cached: list[Answer] = []
+    alone: list[Answer] = []
+
+    def send(text: str, answers: list[Answer]) -> None:
+        answers += run(closed_loop(server, [[Work(text, 2)]]))
+
+    for _ in range(NUM_PREFIX_PAIRS):
+        with_prefix = bench.texts.make(number, rng, prefix)
+        only_new = bench.texts.make(NEW_TOKENS, rng)
+        in_any_order(
+            rng,
+            lambda text=with_prefix: send(text, cached),
+            lambda text=only_new: send(text, alone),
+        )
+    require([first, *cached, *alone])
+    ttft = {
+        "cached": percentile([answer.ttft_s for answer in cached], 50) * MILLI,
+        "new_only": percentile([answer.ttft_s for answer in alone], 50) * MILLI,
+    }
+    return {
+        "nothing_cached_ttft_ms": first.ttft_s * MILLI,
+        **{f"{name}_ttft_ms": value for name, value in ttft.items()},
+        "ratio": ttft["cached"] / ttft["new_only"],
+        "cached_tokens": min(answer.cached_tokens for answer in cached),
+    }
+
+
+def _gaps(answers: Sequence[Answer]) -> list[float]:
+    return [gap for answer in answers for gap in answer.itl_s]
