@@ -265,6 +265,14 @@ def test_bench_measures_every_batch(tiny: Path, capsys: pytest.CaptureFixture[st
         assert row["decode_tokens_per_s"] > 0
 
 
+def test_bench_takes_the_model_as_an_argument_as_well(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["bench", str(tiny), "--model", "no-such-model", "--prompt", "20", "--generate"]
+    report = output_json([*arguments, "4", "--batch", "1", "--rounds", "1", "--json"], capsys)
+    assert report["model"] == str(tiny)
+
+
 def test_bench_refuses_what_is_longer_than_the_context(
     tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

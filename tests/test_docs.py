@@ -113,9 +113,9 @@ def test_the_architecture_fits_on_two_pages() -> None:
 
 
 def test_the_commands_of_the_make_file_are_those_of_the_documents() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for path in PAGES:
-        used = set(re.findall(r"^make (\w+)|`make (\w+)", path.read_text(), re.MULTILINE))
+        used = set(re.findall(r"^make ([\w-]+)|`make ([\w-]+)", path.read_text(), re.MULTILINE))
         for target in {name for pair in used for name in pair if name}:
             assert target in targets, f"{page_name(path)} names make {target}"
 

@@ -175,7 +175,7 @@ def test_streams_may_be_read_in_turns_and_given_up(llm: LLM) -> None:
 def test_a_bad_prompt_among_good_ones_raises_and_leaves_nothing(llm: LLM) -> None:
     with pytest.raises(ContextLengthExceeded):
         llm.generate([[1, 2], [1] * 300], GREEDY)
-    with pytest.raises(InvalidRequest, match="token ids"):
+    with pytest.raises(InvalidRequest, match="token id"):
         llm.generate([[1, "x"]], GREEDY)  # type: ignore[list-item]
     with pytest.raises(InvalidRequest, match="empty"):
         llm.generate([[]], GREEDY)
@@ -188,6 +188,136 @@ def test_a_broken_model_is_an_error_of_the_request(llm: LLM, loaded: SimpleNames
         llm.generate("abc", GREEDY)
     loaded.runner.change_logits = lambda logits: None
     llm.generate("abc", GREEDY)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_are_an_error(
+    llm: LLM, loaded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    logits = np.zeros((3, 96), np.float32)
+    monkeypatch.setattr(loaded.runner, "logits_all", lambda token_ids, images: logits)
+    logits[1, 5:] = -np.inf
+    assert llm.logits([1, 2, 3]) is logits
+    logits[2] = bad
+    with pytest.raises(EngineFailed, match="not numbers after token 2"):
+        llm.logits([1, 2, 3])
+
+
+class Index:
+    """What is an integer to Python without being an int, as a tensor's element is."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __index__(self) -> int:
+        return self._value
+
+
+class Tensor:
+    """As torch's: the elements of a vector are tensors, and one of one element is an integer."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        self.ndim = array.ndim
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return (Tensor(np.asarray(item)) for item in self._array)
+
+    def __index__(self) -> int:
+        if self._array.size != 1 or self._array.dtype.kind == "f":
+            raise TypeError("only integer tensors of a single element can be converted")
+        return int(self._array.item())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        tuple,
+        iter,
+        np.array,
+        lambda ids: Tensor(np.array(ids)),
+        lambda ids: [Index(each) for each in ids],
+        lambda ids: [*ids[:-1], np.int64(ids[-1])],
+        lambda ids: (each for each in ids),
+        lambda ids: range(ids[0], ids[-1] + 1),
+    ],
+)
+def test_token_ids_may_be_integers_of_any_kind(llm: LLM, make: Any) -> None:
+    ids = [3, 4, 5]
+    assert np.array_equal(llm.logits(make(ids)), llm.logits(ids))
+    (alone,) = llm.generate(ids, GREEDY)
+    assert llm.generate(make(ids), GREEDY) == [alone]
+    assert llm.generate([make(ids), "abc"], GREEDY)[0] == alone
+    assert "".join(llm.stream(make(ids), GREEDY)) == alone.text
+    assert llm.detokenize(make(ids)) == llm.detokenize(ids)
+
+
+def test_rows_of_arrays_and_what_iterators_give_are_prompts(llm: LLM) -> None:
+    rows = [[3], [4]]
+    wanted = llm.generate(rows, GREEDY)
+    assert len(wanted) == 2
+    for prompts in (np.array(rows), Tensor(np.array(rows)), iter(rows), (row for row in rows)):
+        assert llm.generate(prompts, iter([GREEDY, GREEDY])) == wanted
+    messages = [{"role": "user", "content": "hi"}]
+    assert llm.chat(iter(messages), GREEDY) == llm.chat(messages, GREEDY)
+    assert llm.chat(messages, GREEDY, tools=None, tool_choice=None).choices
+    assert "".join(llm.stream(iter(messages), GREEDY)) == llm.chat(messages, GREEDY).text
+
+
+@pytest.mark.parametrize(
+    ("use", "param"),
+    [
+        (lambda llm: llm.logits(None), "token_ids"),
+        (lambda llm: llm.logits(5), "token_ids"),
+        (lambda llm: llm.logits("abc"), "token_ids"),
+        (lambda llm: llm.logits(b"abc"), "token_ids"),
+        (lambda llm: llm.logits([1, 2.0]), "token_ids[1]"),
+        (lambda llm: llm.logits(np.array([1.0])), "token_ids[0]"),
+        (lambda llm: llm.logits([[1, 2]]), "token_ids[0]"),
+        (lambda llm: llm.logits(Tensor(np.array([[1]]))), "token_ids[0]"),
+        (lambda llm: llm.logits(Tensor(np.array(1))), "token_ids"),
+        (lambda llm: llm.generate(5), "prompts"),
+        (lambda llm: llm.generate(None), "prompts"),
+        (lambda llm: llm.generate(b"abc"), "prompts"),
+        (lambda llm: llm.generate({"a": 1}), "prompts"),
+        (lambda llm: llm.generate(["a", None]), "prompts[1]"),
+        (lambda llm: llm.generate([1, None]), "prompts[1]"),
+        (lambda llm: llm.generate([[1], [2, "x"]]), "prompts[1][1]"),
+        (lambda llm: llm.generate("a", 5), "params"),
+        (lambda llm: llm.generate("a", {"seed": 1}), "params"),
+        (lambda llm: llm.generate("a", [None]), "params[0]"),
+        (lambda llm: llm.chat(None), "messages"),
+        (lambda llm: llm.chat("hi"), "messages"),
+        (lambda llm: llm.chat({"role": "user", "content": "a"}), "messages"),
+        (lambda llm: llm.chat([5]), "messages[0]"),
+        (lambda llm: llm.chat([{"role": "user", "content": "a"}], 5), "params"),
+        (lambda llm: llm.chat([{"role": "user", "content": "a"}], tools=5), "tools"),
+        (lambda llm: llm.chat([{"role": "user", "content": "a"}], tools={"a": 1}), "tools"),
+        (lambda llm: llm.chat([{"role": "user", "content": "a"}], tools=[5]), "tools[0]"),
+        (
+            lambda llm: llm.chat([{"role": "user", "content": "a"}], tool_choice=5),
+            "tool_choice",
+        ),
+        (
+            lambda llm: llm.chat([{"role": "user", "content": "a"}], parallel_tool_calls="x"),
+            "parallel_tool_calls",
+        ),
+        (lambda llm: llm.stream(None), "prompt_or_messages"),
+        (lambda llm: llm.stream("a", 5), "params"),
+        (lambda llm: llm.stream([None]), "messages[0]"),
+        (lambda llm: llm.tokenize(None), "text"),
+        (lambda llm: llm.detokenize(None), "token_ids"),
+        (lambda llm: llm.detokenize(["a"]), "token_ids[0]"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_named_by_the_argument(llm: LLM, use: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        use(llm)
+    assert caught.value.param == param
+    assert caught.value.message.startswith(param)
+    assert "\n" not in caught.value.message
 
 
 def test_logits_are_those_of_every_position(llm: LLM) -> None:

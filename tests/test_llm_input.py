@@ -99,6 +99,10 @@ def test_messages_are_domain_types_or_dictionaries() -> None:
             "messages[1].content[0].image",
         ),
         (
+            {"role": "user", "content": [as_part(picture(3, 3)) | {"size": 1}]},
+            "messages[1].content[0].size",
+        ),
+        (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a"}}]},
             "messages[1].content[0].image_url.url",
         ),
@@ -248,6 +252,68 @@ def test_the_example_of_the_documents_runs(
     names: dict[str, Any] = {"llm": llm, "token_ids": with_patches(3), "print": list}
     exec(example, names)
     assert names["logits"].shape == (15, TinyLlama4().vocab_size)
+
+
+def test_a_picture_of_low_detail_is_one_tile(llm: LLM) -> None:
+    image = picture(70, 30)
+    as_file = as_url(image)
+    as_file["image_url"]["detail"] = "low"
+    contents: list[Any] = [
+        [{**as_part(image), "detail": "low"}],
+        [as_file],
+        (ImagePart(png(image), "low"),),
+    ]
+    for content in contents:
+        message = {"role": "user", "content": content}
+        if isinstance(content, tuple):
+            message = Message("user", content)  # type: ignore[assignment]
+        answer = llm.chat([message], GREEDY)
+        assert answer.prompt_token_ids.count(PATCH) == TOKENS_PER_TILE
+    wrong = {"role": "user", "content": [{**as_part(image), "detail": "tiny"}]}
+    with pytest.raises(InvalidRequest, match="tiny"):
+        llm.chat([wrong], GREEDY)
+
+
+@pytest.mark.parametrize("first", ["{", "[", "<", "a"])
+@pytest.mark.parametrize("is_wire", [False, True])
+def test_a_strict_tool_holds_its_calls_to_the_schema(llm: LLM, first: str, is_wire: bool) -> None:
+    strict = Tool(LABEL.name, "", LABEL.parameters, strict=True)
+    function = {"name": LABEL.name, "parameters": LABEL.parameters, "strict": True}
+    tools: list[Any] = [{"type": "function", "function": function} if is_wire else strict]
+    # The model itself can't do anything sensible; it is only pushed towards a beginning.
+    bias = {llm.tokenize(first)[0]: 100.0}
+    params = SamplingParams(temperature=0, max_tokens=100, logit_bias=bias, stop=("aaa",))
+    answer = llm.chat([{"role": "user", "content": "a"}], params, tools=tools)
+    if first == "a":
+        assert not answer.tool_calls and answer.finish_reason == "stop"
+        return
+    assert answer.text == ""
+    assert answer.tool_calls
+    if answer.finish_reason == "length":
+        answer.tool_calls.pop()
+    for call in answer.tool_calls:
+        assert call.name == "label"
+        arguments = json.loads(call.arguments)
+        assert arguments.keys() == {"is_red"} and type(arguments["is_red"]) is bool
+
+
+def test_a_demanded_call_that_is_cut_off_is_a_call_with_what_there_is(llm: LLM) -> None:
+    messages = [{"role": "user", "content": "a"}]
+    named = NamedTool("label")
+    full = llm.chat(
+        messages, SamplingParams(temperature=0, max_tokens=60), tools=[LABEL], tool_choice=named
+    )
+    (whole,) = full.tool_calls
+    seen = set()
+    for max_tokens in range(1, len(full.token_ids)):
+        params = SamplingParams(temperature=0, max_tokens=max_tokens)
+        answer = llm.chat(messages, params, tools=[LABEL], tool_choice=named)
+        assert (answer.text, answer.finish_reason) == ("", "length")
+        for call in answer.tool_calls:
+            assert call.name == whole.name
+            assert whole.arguments.startswith(call.arguments)
+            seen.add(call.arguments)
+    assert len(seen) > 2
 
 
 def test_a_demanded_call_is_made_and_may_be_answered(llm: LLM) -> None:

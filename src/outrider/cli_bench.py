@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outrider.cli_serve import prepare
+from outrider.cli_serve import ModelName, choose_model, prepare
 from outrider.cli_settings import say, with_settings
 from outrider.config import ENGINE_SETTINGS, STORE_SETTINGS, Configuration, EngineConfig
 from outrider.errors import ConfigError
@@ -27,6 +27,7 @@ _ROWS = tuple(row for row in ENGINE_SETTINGS if row.name != "prefix_cache")
 @with_settings(*_ROWS, *STORE_SETTINGS)
 def bench(
     settings: Configuration,
+    name: ModelName = None,
     prompt: Annotated[int, typer.Option(min=1, help="Tokens of each prompt.")] = 512,
     generate: Annotated[int, typer.Option(min=2, help="Tokens generated per sequence.")] = 128,
     batch: Annotated[str, typer.Option(help="Sequences at once, as in 1,16.")] = "1,16",
@@ -38,6 +39,7 @@ def bench(
 
     from outrider.engine.loader import load_engine
 
+    settings = choose_model(settings, name)
     batches = _parse_batches(batch)
     most = max(settings.engine.max_num_seqs, *batches)
     engine = msgspec.structs.replace(settings.engine, prefix_cache=False, max_num_seqs=most)

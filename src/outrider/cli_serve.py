@@ -89,8 +89,9 @@ def prepare(settings: Configuration) -> tuple[Path, Header]:
         packed_path = find_packed(path, weights, home, progress)
         if packed_path is None:
             from outrider.checkpoints.packed import ensure_packed
+            from outrider.text.tokenizer import Tokenizer
 
-            packed_path = ensure_packed(path, weights, home, progress)
+            packed_path = ensure_packed(path, weights, home, progress, Tokenizer)
     head = map_packed(packed_path)
     num_bytes = len(head.mapped) - head.data_begin
     plan_kv(settings.engine, head.header.config, num_bytes, available_memory_bytes())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -35,7 +35,13 @@ from outrider.llm_input import (
     AnyTool,
     AnyToolChoice,
     check_pictures,
+    read_all_params,
     read_chat,
+    read_params,
+    read_prompt_or_messages,
+    read_prompts,
+    read_text,
+    read_token_ids,
     read_tools,
 )
 from outrider.text.answer import ToolUse
@@ -44,6 +50,7 @@ from outrider.text.prompt import EncodedPrompt, PromptEncoder
 from outrider.types import (
     Finished,
     FinishReason,
+    Prompt,
     SamplingParams,
     TextDelta,
     TokenLogprob,
@@ -54,7 +61,7 @@ from outrider.types import (
 if TYPE_CHECKING:
     from PIL import Image
 
-Prompt = str | Sequence[int]
+AnyPrompt = str | Iterable[int]
 Item = SequenceOutput | OutriderError
 
 
@@ -130,31 +137,24 @@ class LLM:
 
     def generate(
         self,
-        prompts: Prompt | Sequence[Prompt],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        prompts: AnyPrompt | Iterable[AnyPrompt],
+        params: SamplingParams | Iterable[SamplingParams] | None = None,
     ) -> list[Completion]:
         """Complete one or many prompts; gives one completion per prompt, in their order.
 
         A prompt is a text, which is tokenised as plain text after the model's own prefix, or a
         list of token ids, which is taken as it is. `params` is for all or one per prompt.
         """
-        encoded = [self._encode_prompt(prompt) for prompt in _to_prompts(prompts)]
-        if params is None or isinstance(params, SamplingParams):
-            params = [params or self._default_params()] * len(encoded)
-        if len(params) != len(encoded):
-            raise InvalidRequest(
-                f"there are {len(encoded)} prompts but {len(params)} params; give one for all "
-                "or one for each",
-                "params",
-            )
-        return self._complete(encoded, params)
+        encoded = [self._encode_prompt(prompt) for prompt in read_prompts(prompts)]
+        all_params = read_all_params(params, len(encoded), self._default_params())
+        return self._complete(encoded, all_params)
 
     def chat(
         self,
-        messages: Sequence[AnyMessage],
+        messages: Iterable[AnyMessage],
         params: SamplingParams | None = None,
-        tools: Sequence[AnyTool] = (),
-        tool_choice: AnyToolChoice = "auto",
+        tools: Iterable[AnyTool] | None = (),
+        tool_choice: AnyToolChoice | None = "auto",
         parallel_tool_calls: bool = True,
     ) -> Completion:
         """Answer a conversation in the model's own chat format.
@@ -164,56 +164,59 @@ class LLM:
         """
         self._require()
         use = read_tools(tools, tool_choice, parallel_tool_calls)
+        params = read_params(params) or self._default_params()
         prompt = read_chat(messages).encode(self._prompts, use)
-        return self._complete([prompt], [params or self._default_params()], use)[0]
+        return self._complete([prompt], [params], use)[0]
 
     def stream(
         self,
-        prompt_or_messages: Prompt | Sequence[AnyMessage],
+        prompt_or_messages: AnyPrompt | Iterable[AnyMessage],
         params: SamplingParams | None = None,
     ) -> Generator[str, None, None]:
         """Give the answer to a prompt or a conversation piece by piece; closing it stops it."""
-        params = params or self._default_params()
+        params = read_params(params) or self._default_params()
         if params.n != 1:
             raise InvalidRequest(f"n is {params.n} but a stream has one choice", "n")
-        if _is_prompt(prompt_or_messages):
-            prompt = self._encode_prompt(prompt_or_messages)  # type: ignore[arg-type]
+        wanted = read_prompt_or_messages(prompt_or_messages)
+        if isinstance(wanted, list):
+            prompt = read_chat(wanted).encode(self._prompts, ToolUse())
         else:
-            chat = read_chat(prompt_or_messages)  # type: ignore[arg-type]
-            prompt = chat.encode(self._prompts, ToolUse())
+            prompt = self._encode_prompt(wanted)
         return self._stream(prompt, params)
 
     def logits(
-        self, token_ids: Sequence[int], images: Sequence[Image.Image] | None = None
+        self, token_ids: Iterable[int], images: Iterable[Image.Image] | None = None
     ) -> NDArray[np.float32]:
         """Compute logits [T, V] after each of the token ids [T].
 
         The ids hold the patch tokens of all images in their places, as the model sees them.
         """
         loaded = self._require()
-        if images and loaded.vision is None:
+        pictures = check_pictures(images)
+        if pictures and loaded.vision is None:
             raise UnsupportedParameter("this is a text model; it takes no images", "images")
-        token_ids = _to_token_ids(token_ids)
-        if not token_ids:
+        ids = read_token_ids(token_ids, "token_ids")
+        if not ids:
             raise InvalidRequest("token_ids is empty; give at least one", "token_ids")
-        if len(token_ids) > loaded.runner.max_model_len:
-            raise ContextLengthExceeded(len(token_ids), loaded.runner.max_model_len, "token_ids")
-        loaded.engine.check_token_ids(token_ids, "token_ids")
+        if len(ids) > loaded.runner.max_model_len:
+            raise ContextLengthExceeded(len(ids), loaded.runner.max_model_len, "token_ids")
+        loaded.engine.check_token_ids(ids, "token_ids")
         tiled = [
-            cut_tiles(picture, self._prompts.vision, name)
-            for name, picture in check_pictures(images).items()
+            cut_tiles(picture, self._prompts.vision, name) for name, picture in pictures.items()
         ]
-        return loaded.runner.logits_all(np.array(token_ids, np.int32), tiled)
+        logits = loaded.runner.logits_all(np.array(ids, np.int32), tiled)
+        _check_numbers(logits)
+        return logits
 
     def tokenize(self, text: str) -> list[int]:
         """Give the token ids of a text; names of control tokens in it stay text."""
         self._require()
-        return self._prompts.tokenizer().encode(text)
+        return self._prompts.tokenizer().encode(read_text(text, "text"))
 
-    def detokenize(self, token_ids: Sequence[int]) -> str:
+    def detokenize(self, token_ids: Iterable[int]) -> str:
         """Give the text of token ids, without control tokens."""
         self._require()
-        return self._prompts.tokenizer().decode(_to_token_ids(token_ids))
+        return self._prompts.tokenizer().decode(read_token_ids(token_ids, "token_ids"))
 
     def close(self) -> None:
         """Let go of the model; idempotent."""
@@ -243,12 +246,12 @@ class LLM:
         self._require()
         if isinstance(prompt, str):
             return EncodedPrompt(self._prompts.text(prompt))
-        return EncodedPrompt(_to_token_ids(prompt))
+        return EncodedPrompt(prompt)
 
     def _complete(
         self,
-        prompts: Sequence[EncodedPrompt],
-        params: Sequence[SamplingParams],
+        prompts: list[EncodedPrompt],
+        params: list[SamplingParams],
         use: ToolUse | None = None,
     ) -> list[Completion]:
         use = use or ToolUse()
@@ -338,22 +341,12 @@ def _join(outputs: list[SequenceOutput], use: ToolUse) -> Choice:
     )
 
 
-def _is_prompt(value: object) -> bool:
-    """Say whether a value is one prompt: a text or token ids."""
-    if isinstance(value, str):
-        return True
-    return isinstance(value, Sequence | np.ndarray) and len(value) > 0 and _is_integer(value[0])
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer)
-
-
-def _to_prompts(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
-    return [prompts] if _is_prompt(prompts) else prompts  # type: ignore[list-item, return-value]
-
-
-def _to_token_ids(token_ids: Sequence[int]) -> tuple[int, ...]:
-    if not all(_is_integer(token_id) for token_id in token_ids):
-        raise InvalidRequest("a prompt is a text or a list of token ids", "prompt")
-    return tuple(int(token_id) for token_id in token_ids)
+def _check_numbers(logits: NDArray[np.float32]) -> None:
+    """Refuse logits [T, V] that nothing can be made of, as the engine does at every step."""
+    with np.errstate(invalid="ignore"):
+        is_good = np.isfinite(logits.max(axis=1))
+    if not is_good.all():
+        raise EngineFailed(
+            f"the model gave logits that are not numbers after token {is_good.argmin()}; its "
+            "weights or this build are broken: pull the model again"
+        )

@@ -15,6 +15,7 @@ import msgspec
 from outrider.errors import InvalidRequest
 
 Role = Literal["system", "user", "assistant", "tool"]
+Detail = Literal["auto", "high", "low"]
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 # Limits of counts that a request may ask for; each is checked before anything is allocated.
@@ -114,6 +115,7 @@ class ImagePart(msgspec.Struct, frozen=True, tag="image"):
     """An image as its sender encoded it (PNG, JPEG, WebP, GIF); not looked into yet."""
 
     data: bytes
+    detail: Detail = "auto"  # low: one tile; the others: as many as the image fills
 
 
 Content = str | tuple[TextPart | ImagePart, ...]
@@ -154,11 +156,15 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the model may call; `parameters` is a JSON Schema of its arguments."""
+    """A function that the model may call; `parameters` is a JSON Schema of its arguments.
+
+    If one tool of a request is `strict`, the calls of all its tools are held to their schemas.
+    """
 
     name: str
     description: str = ""
     parameters: dict[str, Any] = {}
+    strict: bool = False
 
 
 class NamedTool(msgspec.Struct, frozen=True):

@@ -91,7 +91,9 @@ def test_the_table_of_sampling_fields_is_complete():
 
 names = st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True)
 calls = st.builds(ToolCall, texts, texts, texts)
-parts = st.builds(TextPart, texts) | st.builds(ImagePart, st.binary(min_size=1, max_size=40))
+parts = st.builds(TextPart, texts) | st.builds(
+    ImagePart, st.binary(min_size=1, max_size=40), st.sampled_from(["auto", "high", "low"])
+)
 contents = st.lists(parts, min_size=1, max_size=4).filter(
     lambda content: any(isinstance(part, ImagePart) for part in content)
 )
@@ -115,6 +117,7 @@ TOOLS = st.lists(
         texts,
         st.just({})
         | st.dictionaries(texts, schemas, max_size=3).map(lambda s: {**s, "type": "object"}),
+        st.booleans(),
     ),
     min_size=1,
     max_size=3,

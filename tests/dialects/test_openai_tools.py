@@ -142,7 +142,6 @@ def nested(depth: int) -> dict[str, Any]:
         (changed(parameters={"type": "object", "a": [[[]] * 9]}), None),
         (changed(mood="x"), "tools[1].function.mood"),
         (changed(strict=1), "tools[1].function.strict"),
-        (changed(strict=True), "tools[1].function.strict"),
     ],
 )
 def test_a_wrong_tool_is_named_by_its_path(tools: Any, param: str | None) -> None:
@@ -160,15 +159,12 @@ def test_the_borders_of_names_depth_and_number_are_legal() -> None:
     assert refusal(tools=many).param == "tools"
 
 
-def test_a_schema_is_strict_only_where_it_is_enforced() -> None:
+def test_a_tool_may_be_strict_with_every_choice() -> None:
     tools = [{"type": "function", "function": {**FUNCTION, "strict": True}}]
     named = {"type": "function", "function": {"name": "weather"}}
-    for choice in ("required", "none", named):
-        assert decode(tools=tools, tool_choice=choice).request.tools == (WEATHER,)
-    for choice in ("auto", None):
-        error = refusal(tools=tools, tool_choice=choice)
-        assert type(error) is UnsupportedParameter
-        assert error.param == "tools[0].function.strict"
+    strict = Tool("weather", "Look.", SCHEMA, strict=True)
+    for choice in ("required", "none", named, "auto", None):
+        assert decode(tools=tools, tool_choice=choice).request.tools == (strict,)
 
 
 @pytest.mark.parametrize(
@@ -255,11 +251,12 @@ def test_a_wrong_message_around_calls_is_named_by_its_path(
 # Images.
 
 
-@pytest.mark.parametrize("image", [{"url": URI}, {"url": URI, "detail": "high"}])
-def test_an_image_is_a_part_between_texts(image: dict[str, Any]) -> None:
-    messages = look(image_url=image)
+@pytest.mark.parametrize("detail", [None, "auto", "high", "low"])
+def test_an_image_is_a_part_between_texts(detail: Any) -> None:
+    messages = look(image_url={"url": URI, "detail": detail} if detail else {"url": URI})
     messages[0]["content"].append({"type": "text", "text": ""})
-    content = (TextPart("What is this?"), ImagePart(PIXEL), TextPart(""))
+    image = ImagePart(PIXEL, detail or "auto")
+    content = (TextPart("What is this?"), image, TextPart(""))
     assert decode(messages=messages).request.messages == (Message("user", content),)
 
 
@@ -277,7 +274,7 @@ def test_an_image_is_a_part_between_texts(image: dict[str, Any]) -> None:
         ({"image_url": {"url": "data:text/plain;base64,QQ=="}}, "image_url.url"),
         ({"image_url": {"url": "data:image/png;base64,!"}}, "image_url.url"),
         ({"image_url": {"url": "data:image/png,QQ=="}}, "image_url.url"),
-        ({"image_url": {"url": URI, "detail": "low"}}, "image_url.detail"),
+        ({"image_url": {"url": URI, "detail": ""}}, "image_url.detail"),
         ({"image_url": {"url": URI, "detail": "tiny\n"}}, "image_url.detail"),
         ({"image_url": {"url": URI, "size": 1}}, "image_url.size"),
     ],

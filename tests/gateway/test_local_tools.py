@@ -172,6 +172,20 @@ def test_a_demanded_call_is_a_grammar_of_the_engine() -> None:
     assert several == one  # a tool that is named is called exactly once
 
 
+def test_a_strict_tool_is_a_grammar_of_the_engine() -> None:
+    strict = (*TOOLS, Tool("h", strict=True))
+    grammar = submitted(tools=strict).grammar
+    assert grammar is not None and "TEXT" in grammar.source
+    assert submitted(tools=strict, tool_choice="none").grammar is None
+
+
+def test_a_demanded_call_that_was_cut_off_is_no_text() -> None:
+    events = ask(CALL[:20], CALL[20:-3], reason="length", tool_choice="required")
+    assert joined(events) == [(0, "f", '{"a": ')]
+    assert not [e for e in events if isinstance(e, TextDelta)]
+    assert events[-1] == Finished(0, "length")
+
+
 def test_long_tools_and_long_calls_are_tokenised_in_another_thread() -> None:
     here = threading.get_ident()
     long = "x" * (LONG_TEXT_CHARS + 1)

@@ -73,6 +73,12 @@ def check(calls: Any) -> None:
         assert arguments["unit"] in ("celsius", "fahrenheit")
 
 
+def whole_calls(choice: Any) -> Any:
+    """Give the calls of a choice but the one that was cut off."""
+    calls = choice.message.tool_calls or []
+    return calls[:-1] if choice.finish_reason == "length" else calls
+
+
 @pytest.mark.parametrize("temperature", [0, 2])
 @pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
 def test_a_demanded_call_matches_its_schema_whatever_the_temperature(
@@ -80,7 +86,7 @@ def test_a_demanded_call_matches_its_schema_whatever_the_temperature(
 ) -> None:
     answer = ask(server, tool_choice=choice, temperature=temperature, n=3)
     for each in answer.choices:
-        check(each.message.tool_calls)
+        check(whole_calls(each))
         if choice is NAMED:  # once; of others a small model may make calls up to its limit
             assert [call.function.name for call in each.message.tool_calls] == ["get_weather"]
             assert each.finish_reason == "tool_calls"
@@ -93,6 +99,33 @@ def test_one_call_is_made_when_they_may_not_be_parallel(server: Process) -> None
         assert choice.finish_reason == "tool_calls"
         check(choice.message.tool_calls)
         assert len(choice.message.tool_calls) == 1
+
+
+@pytest.mark.parametrize("first", [107, 75, 44], ids=["{", "[", "<"])
+def test_a_strict_tool_holds_calls_to_their_schemas_when_the_model_may_choose(
+    server: Process, first: int
+) -> None:
+    answer = ask(server, temperature=2, n=3, logit_bias={str(first): 100}, max_tokens=120)
+    for choice in answer.choices:
+        assert not choice.message.content
+        assert choice.message.tool_calls
+        if calls := whole_calls(choice):
+            check(calls)
+    for choice in ask(server, temperature=2, n=3).choices:
+        assert (choice.message.content or "").lstrip()[:1] not in tuple("{[<")
+
+
+def test_a_demanded_call_that_meets_its_limit_comes_as_far_as_it_got(server: Process) -> None:
+    fields = {"tool_choice": NAMED, "temperature": 0}
+    (whole,) = ask(server, **fields).choices[0].message.tool_calls
+    for max_tokens in (1, 8, 16):
+        (choice,) = ask(server, **fields, max_tokens=max_tokens).choices
+        assert choice.finish_reason == "length"
+        assert not choice.message.content
+        for call in choice.message.tool_calls or []:
+            assert call.function.name == "get_weather"
+            assert whole.function.arguments.startswith(call.function.arguments)
+    assert choice.message.tool_calls
 
 
 def test_a_streamed_call_is_the_same_call(server: Process) -> None:
@@ -191,7 +224,7 @@ def test_a_schema_that_cannot_be_enforced_is_refused(
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tool_choice": "auto"}, "tools[0].function.strict"),
+        ({"tool_choice": "auto", "extra_body": {"ignore_eos": True}}, "ignore_eos"),
         ({"tool_choice": "required", "extra_body": {"ignore_eos": True}}, "ignore_eos"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"functions": [{"name": "f"}]}, "functions"),

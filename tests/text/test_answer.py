@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from outrider.errors import InvalidRequest
 from outrider.text.answer import AnswerEvent, AnswerReader, ToolUse, new_call_id
-from outrider.types import Finished, FinishReason, NamedTool, TextDelta, Tool, ToolCallDelta
+from outrider.types import (
+    Finished,
+    FinishReason,
+    NamedTool,
+    TextDelta,
+    TokenLogprob,
+    Tool,
+    ToolCallDelta,
+)
 
 TOOLS = (Tool("f"), Tool("g"))
 CALL = '{"name": "f", "parameters": {"a": [1, "é"]}}'
@@ -89,6 +97,57 @@ def test_the_choice_decides_what_is_shown_and_what_is_enforced() -> None:
         assert use.is_parallel == (choice == "required")
     with pytest.raises(InvalidRequest):
         ToolUse.of(TOOLS, NamedTool("nobody"), True)
+
+
+STRICT = (Tool("f"), Tool("g", strict=True))
+DEMANDED = '{"name": "f", "parameters": {"a": [1, "}é\\"{"], "b": {}}}'
+ARGUMENTS = '{"a": [1, "}é\\"{"], "b": {}}'
+
+
+def test_a_strict_tool_has_all_calls_of_an_answer_enforced() -> None:
+    use = ToolUse.of(STRICT, "auto", True)
+    assert use.tools == STRICT and use.grammar is not None
+    assert use.grammar != ToolUse.of(STRICT, "required", True).grammar
+    assert ToolUse.of(STRICT, "auto", False).grammar != use.grammar
+    assert ToolUse.of(STRICT, "none", True) == ToolUse()
+
+
+def test_a_call_counts_only_where_it_was_enforced() -> None:
+    use = ToolUse.of(STRICT, "auto", True)
+    for text in ("", f"I will look.\n{CALL}", f"```\n{CALL}\n```", "f(a=1)"):
+        assert sum_up(read([text], use)) == (text, [], "stop")
+    for text in (DEMANDED, f"[{DEMANDED}]", f"<tool_call>\n{DEMANDED}\n</tool_call>"):
+        assert sum_up(read([text], use)) == ("", [(0, "f", ARGUMENTS)], "tool_calls")
+
+
+@given(
+    cuts=st.lists(st.integers(0, 120), max_size=12),
+    length=st.integers(0, 140),
+    choice=st.sampled_from(["auto", "required"]),
+    reason=st.sampled_from(["stop", "length"]),
+)
+def test_a_demanded_call_that_was_cut_off_is_given_as_far_as_it_came(
+    cuts: list[int], length: int, choice: str, reason: FinishReason
+) -> None:
+    text = f"[{DEMANDED}, {DEMANDED}]"[:length]
+    use = ToolUse.of(STRICT, choice, True)  # type: ignore[arg-type]
+    edges = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    content, calls, finish = sum_up(read([text[a:b] for a, b in pairwise(edges)], use, reason))
+    assert content == ""
+    assert [call[:2] for call in calls] == [(0, "f"), (1, "f")][: text.count('"f"')]
+    assert all(ARGUMENTS.startswith(arguments) for _, _, arguments in calls)
+    # What there is of the arguments is given, all of it.
+    begun = text.split('"parameters": ')[1:]
+    for (_, _, arguments), rest in zip(calls, begun, strict=False):
+        assert arguments == rest[: len(ARGUMENTS)]
+    is_whole = bool(calls) and text.count("{") > 1 and text.rstrip("], ").endswith("}}}")
+    assert finish == ("tool_calls" if reason == "stop" and is_whole else reason)
+
+
+def test_logprobs_of_enforced_calls_come_with_empty_text() -> None:
+    reader = ToolUse.of(STRICT, "required", True).reader(0)
+    logprobs = (TokenLogprob(1, b"[", -0.5),)
+    assert reader.read("[", logprobs, None) == [TextDelta(0, "", logprobs)]
 
 
 def test_no_two_calls_have_one_id() -> None:

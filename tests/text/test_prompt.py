@@ -61,6 +61,17 @@ def test_images_are_replaced_in_order_and_named_by_their_place() -> None:
     assert token_ids.count(PATCH) == 3 * VISION.tokens_per_tile
 
 
+def test_an_image_of_low_detail_is_one_tile_that_shows_all_of_it() -> None:
+    data = png(40, 20)
+    prompts = make()
+    for detail, num_tiles in (("auto", 16), ("high", 16), ("low", 1)):
+        part = ImagePart(data, detail)  # type: ignore[arg-type]
+        token_ids, (image,) = prompts.conversation([Message("user", (part,))])
+        assert image.num_tiles == num_tiles
+        assert token_ids.count(PATCH) == num_tiles * VISION.tokens_per_tile
+    assert prompts.vision == VISION
+
+
 def test_a_model_that_only_reads_refuses_images_before_it_opens_them() -> None:
     prompts = make(has_vision=False)
     assert prompts.conversation([Message("user", "a")]).images == ()

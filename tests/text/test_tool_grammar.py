@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.errors import InvalidRequest
-from outrider.text.tool_calls import CallPiece, ToolCallParser
+from outrider.text.tool_calls import CallPiece, TextPiece, ToolCallParser
+from outrider.text.tool_enforced import EnforcedCalls
 from outrider.text.tool_grammar import MAX_PARALLEL_CALLS, tool_grammar
 from outrider.types import Grammar, NamedTool, Tool
 
@@ -200,3 +201,97 @@ def test_a_schema_cant_loosen_the_grammar() -> None:
     grammar = tool_grammar([tool], "required", False)
     assert is_accepted(grammar, written(("f", {"city": "Zürich"})))
     assert not is_accepted(grammar, '{"name": "f", "parameters": {  "city": "Zürich"}}')
+
+
+TAGGED = "<tool_call>\n{}\n</tool_call>"
+TEXTS = [
+    "",
+    " \n",
+    "Plain text.",
+    "\n\nSome {braces}, [lists] and <b>tags</b>\nlater, even " + written(("now", {"free": 1})),
+    "`" + written(("unknown", {})) + "`",
+    "now()",
+    "\u00a0{not a call}",
+    "é",
+]
+
+
+def enforced(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """Give text and calls of an answer that a grammar held, with arguments as they are."""
+    reader = EnforcedCalls()
+    texts: list[str] = []
+    calls: dict[int, list[str]] = {}
+    for char in text:
+        for piece in reader.push(char):
+            if isinstance(piece, TextPiece):
+                texts.append(piece.text)
+                continue
+            assert piece.is_start == bool(piece.name) == (piece.call_index not in calls)
+            calls.setdefault(piece.call_index, [piece.name, ""])[1] += piece.arguments
+    assert list(calls) == list(range(len(calls)))
+    return "".join(texts), [(name, arguments) for name, arguments in calls.values()]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("parallel", [False, True])
+def test_with_the_choice_auto_an_answer_may_be_text(text: str, parallel: bool) -> None:
+    assert is_accepted(tool_grammar(TOOLS, "auto", parallel), text)
+    assert enforced(text) == (text, [])
+
+
+@pytest.mark.parametrize("call", VALID)
+def test_with_the_choice_auto_valid_calls_are_let_through(call: tuple[str, Any]) -> None:
+    one, many = (tool_grammar(TOOLS, "auto", parallel) for parallel in (False, True))
+    text = written(call)
+    for form in (text, TAGGED.format(text)):
+        assert is_accepted(one, form) and is_accepted(many, form)
+    several = [f"[{text}]", f"[{text}, {text}]", "\n".join([TAGGED.format(text)] * 2)]
+    for form in several:
+        assert is_accepted(many, form) and not is_accepted(one, form)
+    arguments = json.dumps(call[1], ensure_ascii=False)
+    for form, count in zip([text, *several], [1, 1, 2, 2], strict=True):
+        assert enforced(form) == ("", [(call[0], arguments)] * count)
+
+
+@pytest.mark.parametrize("space", ["", " ", "\n", "\t\r\f\v"])
+@pytest.mark.parametrize(
+    "text", [*INVALID[2:], "{", "[", "<", "{}", "<b>", "<tool_call>", "[now()]"]
+)
+def test_with_the_choice_auto_nothing_else_begins_as_a_call(space: str, text: str) -> None:
+    for parallel in (False, True):
+        grammar = tool_grammar(TOOLS, "auto", parallel)
+        for form in (text, TAGGED.format(text)):
+            assert not is_accepted(grammar, space + form)
+    if space:
+        assert not is_accepted(tool_grammar(TOOLS, "auto", True), space + written(VALID[0]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(choice=st.sampled_from(["auto", "required"]), parallel=st.booleans(), data=st.data())
+def test_what_a_grammar_lets_through_is_text_or_calls_wherever_it_is_cut(
+    choice: Any, parallel: bool, data: st.DataObject
+) -> None:
+    state = matcher(tool_grammar(TOOLS, choice, parallel))
+    output = bytearray()
+    while not state.is_stopped() and len(output) < 400:
+        mask = state.compute_logit_bias()
+        allowed = [byte for byte in range(257) if mask[byte]]
+        likely = [b for b in allowed if b in (*b"{[<",)] if not output else []
+        closing = [b for b in allowed if b in (EOS, *b'"}]')] if len(output) > 40 else []
+        token = data.draw(st.sampled_from(likely or closing or allowed))
+        assert state.consume_token(token)
+        if token != EOS:
+            output.append(token)
+    text = output.decode("utf-8", "ignore")
+    content, calls = enforced(text)
+    if text and text[0] not in "{[<":
+        assert (content, calls) == (text, [])
+        return
+    assert content == ""
+    whole = calls if state.is_stopped() else calls[:-1]
+    assert calls_of(text)[: len(whole)] == [(name, json.loads(args)) for name, args in whole]
+    cut = data.draw(st.integers(0, len(text)))
+    _, begun = enforced(text[:cut])
+    for (name, arguments), (whole_name, whole_arguments) in zip(begun, calls, strict=False):
+        assert name == whole_name
+        assert whole_arguments.startswith(arguments)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from outrider.dialects.image_url import decode_data_uri
 from outrider.dialects.openai_choices import encode_tool_call
 from outrider.dialects.openai_wire import ContentPart, ImageUrl, WireMessage
 from outrider.errors import InvalidRequest, UnsupportedParameter
-from outrider.types import Content, ImagePart, Message, Role, TextPart, ToolCall
+from outrider.types import Content, Detail, ImagePart, Message, Role, TextPart, ToolCall
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -24,8 +24,7 @@ _ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "tool": "tool",
 }
-# What happens anyway: the model sees every image in as many tiles as it fills.
-_FULL_DETAIL = (None, "auto", "high")
+_DETAILS: dict[str, Detail] = {detail: detail for detail in get_args(Detail)}
 
 
 def decode_message(wire: WireMessage, index: int) -> Message:
@@ -117,16 +116,17 @@ def _decode_part(part: ContentPart, role: str, path: str) -> TextPart | ImagePar
         raise InvalidRequest(f"{path} is missing", path)
     if role != "user":
         raise InvalidRequest(f"{path}: only messages of the user may hold images", path)
-    return ImagePart(_decode_image(part.image_url, path))
+    return _decode_image(part.image_url, path)
 
 
-def _decode_image(wire: ImageUrl, path: str) -> bytes:
-    if wire.detail not in _FULL_DETAIL:
-        raise UnsupportedParameter(
-            f"{path}.detail is {wire.detail[:50]!r}; images are seen in full: send auto or high",
+def _decode_image(wire: ImageUrl, path: str) -> ImagePart:
+    detail = _DETAILS.get("auto" if wire.detail is None else wire.detail)
+    if detail is None:
+        raise InvalidRequest(
+            f"{path}.detail is {str(wire.detail)[:50]!r}; it must be one of {', '.join(_DETAILS)}",
             f"{path}.detail",
         )
-    return decode_data_uri(wire.url, f"{path}.url")
+    return ImagePart(decode_data_uri(wire.url, f"{path}.url"), detail)
 
 
 def _encode_content(content: Content) -> str | list[dict[str, Any]]:
@@ -135,9 +135,14 @@ def _encode_content(content: Content) -> str | list[dict[str, Any]]:
     return [
         {"type": "text", "text": part.text}
         if isinstance(part, TextPart)
-        else {"type": "image_url", "image_url": {"url": _data_uri(part.data)}}
+        else {"type": "image_url", "image_url": _encode_image(part)}
         for part in content
     ]
+
+
+def _encode_image(part: ImagePart) -> dict[str, str]:
+    detail = {} if part.detail == "auto" else {"detail": part.detail}
+    return {"url": _data_uri(part.data), **detail}
 
 
 def _data_uri(data: bytes) -> str:

@@ -1,7 +1,7 @@
 """Function tools of OpenAI's chat endpoint: definitions and the choice among them, both ways.
 
-Refuses by name what isn't a plain function: custom tools, lists of allowed tools, strict schemas
-that nothing would enforce, names and schemas outside OpenAI's own limits.
+Refuses by name what isn't a plain function: custom tools, lists of allowed tools, names and schemas
+outside OpenAI's own limits.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ def decode_tool_fields(wire: ChatBody) -> ToolFields:
             path = f"tools[{index}].function.name"
             raise InvalidRequest(f"{path} is {tool.name!r}, as another tool's", path)
         seen.add(tool.name)
-    if choice == "auto":
-        _refuse_strict(wire.tools)
     return ToolFields(tools, choice, wire.parallel_tool_calls is not False)
 
 
@@ -70,6 +68,8 @@ def _encode_tools(request: GenerationRequest) -> dict[str, Any]:
             function["description"] = tool.description
         if tool.parameters:
             function["parameters"] = tool.parameters
+        if tool.strict:
+            function["strict"] = True
         tools.append({"type": "function", "function": function})
     return {"tools": tools, "parallel_tool_calls": request.parallel_tool_calls}
 
@@ -100,7 +100,7 @@ def _decode_tool(wire: WireTool, index: int) -> Tool:
             f"{path}.parameters is nested more than {MAX_SCHEMA_DEPTH} levels deep",
             f"{path}.parameters",
         )
-    return Tool(function.name, function.description or "", parameters)
+    return Tool(function.name, function.description or "", parameters, bool(function.strict))
 
 
 def _is_shallow(value: object) -> bool:
@@ -144,14 +144,3 @@ def _decode_choice(wire: str | WireToolChoice | None, tools: Sequence[WireTool])
             "tool_choice.function.name",
         )
     return NamedTool(name)
-
-
-def _refuse_strict(tools: Sequence[WireTool]) -> None:
-    for index, tool in enumerate(tools):
-        if tool.function is not None and tool.function.strict:
-            path = f"tools[{index}].function.strict"
-            raise UnsupportedParameter(
-                f"{path} is true, but only calls that tool_choice demands are held to their "
-                "schema; send false, or tool_choice required or a function",
-                path,
-            )

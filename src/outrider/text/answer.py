@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from outrider.text.tool_calls import Piece, TextPiece, ToolCallParser
+from outrider.text.tool_enforced import EnforcedCalls
 from outrider.text.tool_grammar import tool_grammar
 from outrider.types import (
     Finished,
     FinishReason,
     Grammar,
+    NamedTool,
     TextDelta,
     TokenLogprob,
     Tool,
@@ -39,10 +41,10 @@ class ToolUse:
         """Work out what a request's tools and its choice among them mean."""
         if not tools or choice == "none":
             return cls()
-        if choice == "auto":
+        if choice == "auto" and not any(tool.strict for tool in tools):
             return cls(tuple(tools), None, is_parallel)
         # A tool that is named is called exactly once (OpenAI's guide to function calling).
-        is_parallel = is_parallel and choice == "required"
+        is_parallel = is_parallel and not isinstance(choice, NamedTool)
         return cls(tuple(tools), tool_grammar(tools, choice, is_parallel), is_parallel)
 
     def reader(self, index: int) -> AnswerReader:
@@ -51,12 +53,16 @@ class ToolUse:
 
 
 class AnswerReader:
-    """Turns what one choice produces into events; text that may be part of a call is held back."""
+    """Turns what one choice produces into events; text that may be part of a call is held back.
+
+    Calls that a grammar enforces need no holding back: they come as they are made.
+    """
 
     def __init__(self, index: int, use: ToolUse) -> None:
         self._index = index
         self._is_parallel = use.is_parallel
-        self._parser = ToolCallParser(use.tools) if use.tools else None
+        self._parser = ToolCallParser(use.tools) if use.tools and not use.grammar else None
+        self._enforced = EnforcedCalls() if use.grammar else None
         self._has_calls = False
 
     def read(
@@ -67,18 +73,23 @@ class AnswerReader:
         Logprobs come with the tokens' own step, also if their text comes later or is a call.
         """
         events: list[AnswerEvent] = []
-        if self._parser is None:
-            if text or logprobs:
-                events.append(TextDelta(self._index, text, logprobs))
-        else:
+        if self._enforced is not None:
+            events += self._to_events(self._enforced.push(text), logprobs)
+        elif self._parser is not None:
             pieces = self._parser.push(text)
             if reason is not None:
                 pieces += self._parser.finish(is_truncated=reason == "length")
             events += self._to_events(pieces, logprobs)
+        elif text or logprobs:
+            events.append(TextDelta(self._index, text, logprobs))
         if reason is not None:
-            is_call = reason == "stop" and self._has_calls
-            events.append(Finished(self._index, "tool_calls" if is_call else reason))
+            events.append(Finished(self._index, self._final_reason(reason)))
         return events
+
+    def _final_reason(self, reason: FinishReason) -> FinishReason:
+        """Say why the choice ended; calls are a reason only if all of them are whole."""
+        is_cut = self._enforced is not None and self._enforced.is_open
+        return "tool_calls" if reason == "stop" and self._has_calls and not is_cut else reason
 
     def _to_events(
         self, pieces: Iterable[Piece], logprobs: tuple[TokenLogprob, ...]

@@ -8,7 +8,9 @@ text for a model that came without a tokenizer, and images for one that only rea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from outrider.errors import InvalidRequest
 from outrider.model.config import VisionConfig
@@ -17,7 +19,10 @@ from outrider.text.conversation import part_param
 from outrider.text.image_file import open_image
 from outrider.text.image_tiles import TiledImage, cut_tiles, image_token_ids
 from outrider.text.tokenizer import Tokenizer
-from outrider.types import ImagePart, Message, Tool
+from outrider.types import Detail, ImagePart, Message, Tool
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_IMAGES = 64
 MAX_PIXEL_BYTES = 128 << 20  # of all tiles of a prompt; 23 images of 17 tiles for Llama 4
@@ -79,7 +84,14 @@ class PromptEncoder:
 
     def cut_image(self, part: ImagePart, param: str) -> TiledImage:
         """Decode an image and cut it into tiles."""
-        return cut_tiles(open_image(part.data, param), self.vision, param)
+        return self.cut_picture(open_image(part.data, param), part.detail, param)
+
+    def cut_picture(self, picture: Image.Image, detail: Detail, param: str) -> TiledImage:
+        """Cut a picture into as many tiles as it fills, or for low `detail` fit it into one."""
+        vision = self.vision
+        if detail == "low":
+            vision = msgspec.structs.replace(vision, max_tiles=1)
+        return cut_tiles(picture, vision, param)
 
     def _cut_images(self, messages: Sequence[Message], cut_image: CutImage) -> list[TiledImage]:
         if self._vision is None:

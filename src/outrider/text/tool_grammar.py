@@ -1,4 +1,4 @@
-"""Grammars that force an answer to be calls of declared tools.
+"""Grammars that force an answer to be calls of declared tools, or to be either that or text.
 
 Calls are JSON objects with name and parameters, which the parser reads back whatever the model;
 every schema is embedded whole, so that its references resolve in itself. Refuses a schema that
@@ -19,26 +19,41 @@ MAX_PARALLEL_CALLS = 32
 # llguidance's options in a schema: one way to write white space, so that none is made up.
 _OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
+# What an answer begins with if it is calls, and text never does, not behind white space either: so
+# whoever looks for calls there finds none that weren't enforced.
+CALL_BEGINNINGS = "{[<"
+_TEXT = r"/[ \t\r\n\f\v]+|[ \t\r\n\f\v]*[^ \t\r\n\f\v{\[<](.|\n)*/"
+_TAGGED = r'"<tool_call>\n" call "\n</tool_call>"'
+
 
 def tool_grammar(
-    tools: Sequence[Tool], choice: Literal["required"] | NamedTool, parallel: bool
+    tools: Sequence[Tool], choice: Literal["auto", "required"] | NamedTool, parallel: bool
 ) -> Grammar:
-    """Give the Lark grammar of one call, or if `parallel` of a list of at least one."""
+    """Give the Lark grammar of one call, or if `parallel` of a list of at least one.
+
+    With the choice auto an answer may also be text, one call without a list around it, or calls
+    in the tags that ChatML's models write.
+    """
     rules = [
         f"call_{index}: {_lark_string(_head(tool))} %json {_schema_json(index, tool)} "
         + _lark_string("}")
         for index, tool in enumerate(tools)
-        if choice == "required" or tool.name == choice.name
+        if not isinstance(choice, NamedTool) or tool.name == choice.name
     ]
     if not rules:
-        named = "" if choice == "required" else f" named {choice.name}"
+        named = f" named {choice.name}" if isinstance(choice, NamedTool) else ""
         raise InvalidRequest(
             f"tool_choice asks for a call but tools has none{named}; declare it", "tool_choice"
         )
     calls = " | ".join(rule.partition(":")[0] for rule in rules)
-    start = "call"
-    if parallel:
-        start = f'"[" call (", " call){{0,{MAX_PARALLEL_CALLS - 1}}} "]"'
+    more = MAX_PARALLEL_CALLS - 1
+    in_list = f'"[" call (", " call){{0,{more}}} "]"'
+    start = in_list if parallel else "call"
+    if choice == "auto":
+        start = f"TEXT? | call | {_TAGGED}"
+        if parallel:
+            start += f' | {in_list} | {_TAGGED} ("\\n" {_TAGGED}){{1,{more}}}'
+        rules.append(f"TEXT: {_TEXT}")
     return Grammar("lark", "\n".join((f"start: {start}", f"call: {calls}", *rules)))
 
 
