@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.checkpoints.downloads import folder_nbytes, run_download
+from outrider.checkpoints.downloads import folder_nbytes, list_repository, run_download
 from outrider.errors import StoreError
 
 
@@ -56,3 +56,26 @@ def test_interrupt_ends_the_child(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_download(python("import time; time.sleep(60)"), tmp_path, "problem", interrupt)
     assert time.monotonic() - begin < 30
+
+
+def test_files_of_a_repository_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "modules" / "huggingface_hub"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "def list_repo_files(repo_id, revision):\n"
+        "    print('a notice', end='')\n"
+        "    return [repo_id, revision]\n"
+        "def snapshot_download(**request): raise AssertionError\n"
+    )
+    (package / "utils.py").write_text("def disable_progress_bars(): pass\n")
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    assert list_repository("org/name", "v1", tmp_path) == ["org/name", "v1"]
+
+
+def test_a_repository_that_cannot_be_listed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(StoreError, match=r"the files of org/name couldn't be listed") as caught:
+        list_repository("org/name", None, tmp_path)
+    assert "\n" not in caught.value.message

@@ -113,7 +113,7 @@ def test_linear_rope_scaling_becomes_divisors(tmp_path: Path) -> None:
         ({"extra": {"llama.attention.head_count": [4, 4]}}, "isn't a number"),
         ({"extra": {"llama.context_length": -1}}, "max_position_embeddings is -1"),
         ({"extra": {"llama.rope.freq_base": float("nan")}}, "rope_theta is nan"),
-        ({"extra": {"llama.attention.layer_norm_rms_epsilon": 0.0}}, "rms_norm_eps is 0"),
+        ({"extra": {"llama.attention.layer_norm_rms_epsilon": -1.0}}, "rms_norm_eps is -1"),
         ({"extra": {"llama.rope.dimension_count": 8}}, "heads have 16 values"),
         ({"extra": {"llama.rope.scaling.type": "yarn"}}, "RoPE scaling 'yarn'"),
         ({"extra": {"tokenizer.ggml.eos_token_id": 5000}}, "token id 5000 is outside"),

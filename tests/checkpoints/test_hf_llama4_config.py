@@ -11,7 +11,7 @@ import pytest
 from llama4_release_configs import GUARD, MAVERICK, SCOUT, rope_scaling
 from outrider.checkpoints.huggingface import HuggingFaceOutline
 from outrider.errors import CheckpointError
-from outrider.model.config import RopeScaling, VisionConfig
+from outrider.model.config import NO_TOKEN, RopeScaling, VisionConfig
 
 NOPE = tuple(range(3, 48, 4))
 CHUNKED = tuple(layer for layer in range(48) if layer not in NOPE)
@@ -217,7 +217,16 @@ def test_scaling_without_an_original_length_takes_the_models(tmp_path: Path) -> 
         ({"rope_parameters": {"full_attention": {}}}, "differs by kind of layer"),
         ({"rope_scaling": rope_scaling(16.0, 0.5)}, "low_freq_factor is above high_freq_factor"),
         ({"rope_theta": "5e5"}, "rope_theta is '5e5'"),
-        ({"eos_token_id": 202048}, "token id 202048 is outside the vocabulary of 202048"),
+        ({"eos_token_id": "2"}, "token id '2' is outside the vocabulary of 202048"),
+        ({"attn_scale": 1e31}, "attn_scale is 1e\\+31; it must be a finite number"),
+        ({"rms_norm_eps": -1e-5}, "rms_norm_eps is -1e-05; it must be a number from 0 up"),
+        ({"rope_theta": 10**400}, r"rope_theta is 1000+\.\.\.0000+; it must be a positive number"),
+        ({"rope_scaling": rope_scaling(10**400, 1.0)}, r"bad RoPE scaling: 10+\.\.\.0+ isn't a"),
+        (
+            {"rope_scaling": rope_scaling(8.0, 1.0) | {"original_max_position_embeddings": 10**20}},
+            "10{20} isn't a whole number",
+        ),
+        ({"hidden_act": "x" * 5000}, r"hidden_act is 'xxxx+\.\.\.x+'; Outrider"),
     ],
 )
 def test_text_that_cannot_be_computed_is_refused_by_name(
@@ -226,18 +235,19 @@ def test_text_that_cannot_be_computed_is_refused_by_name(
     with pytest.raises(CheckpointError, match=message) as caught:
         outline(tmp_path, text(**changes))
     assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 300 + len(str(tmp_path))
     assert "config.json" in caught.value.message
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
         ({"num_channels": 1}, "num_channels is 1"),
         ({"num_hidden_layers": 10**9}, "at most 4096 layers"),
         ({"image_size": [336, 448]}, r"image_size is \[336, 448\]"),
         ({"image_size": 350}, "patch_size is 14; it doesn't fit"),
         ({"num_attention_heads": 17}, "num_attention_heads is 17; it doesn't fit"),
+        ({"num_attention_heads": 2000}, "num_attention_heads is 2000; it doesn't fit"),
         ({"intermediate_size": 1408}, "intermediate_size is 1408; it doesn't fit"),
         ({"pixel_shuffle_ratio": 0.4}, "pixel_shuffle_ratio is 0.4; it must be one over"),
         ({"vision_output_dim": 7680}, "vision_output_dim is 7680; it doesn't fit"),
@@ -269,9 +279,102 @@ def test_sizes_of_another_image_tower_come_from_the_file(tmp_path: Path) -> None
     assert vision.layer_norm_eps == 1e-5  # what transformers computes with, whatever the file says
 
 
-def test_image_token_has_to_be_in_the_vocabulary(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"image token 202048 is outside the vocabulary"):
-        outline(tmp_path, SCOUT | {"image_token_index": 202048})
+@pytest.mark.parametrize("token_id", [202048, -1, 10**30])
+def test_without_its_image_token_a_model_reads_text_alone(tmp_path: Path, token_id: int) -> None:
+    found = outline(tmp_path, SCOUT | {"image_token_index": token_id})
+    assert found.config.vision is not None
+    assert found.config.vision.patch_token_id == NO_TOKEN
+    assert found.warnings == (
+        f"{tmp_path / 'config.json'}: image token {token_id} is outside the vocabulary of 202048; "
+        "images are refused",
+    )
+
+
+def test_image_tokens_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"image_token_index is '9'; it must be an integer"):
+        outline(tmp_path, SCOUT | {"image_token_index": "9"})
+
+
+def test_ids_outside_the_vocabulary_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    files = {"generation_config.json": {"eos_token_id": [8, 200007], "pad_token_id": 200018}}
+    fields = text(vocab_size=50, eos_token_id=[-1, 9, 200001], bos_token_id=200000)
+    found = outline(tmp_path, fields, files)
+    assert (found.config.eos_token_ids, found.config.bos_token_id) == ((9, 8), None)
+    assert found.warnings == (
+        f"{tmp_path / 'config.json'}: eos_token_id -1, 200001 is outside the vocabulary of 50 and "
+        "is ignored",
+        f"{tmp_path / 'generation_config.json'}: eos_token_id 200007 is outside the vocabulary of "
+        "50 and is ignored",
+    )
+
+
+def test_a_first_token_outside_the_vocabulary_is_left_out(tmp_path: Path) -> None:
+    files = {"tokenizer_config.json": {"add_bos_token": True}}
+    found = outline(tmp_path, text(vocab_size=50, eos_token_id=1, bos_token_id=200000), files)
+    assert (found.config.eos_token_ids, found.config.bos_token_id) == ((1,), None)
+    assert [warning.split(": ")[1] for warning in found.warnings] == [
+        "bos_token_id 200000 is outside the vocabulary of 50 and is ignored"
+    ]
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_gives_a_warning(tmp_path: Path) -> None:
+    names = ("<|header_start|>", "<|header_end|>", "<|eot|>")
+    added = [{"id": 49 + index, "content": name} for index, name in enumerate(names)]
+    files = {
+        "tokenizer.json": {"added_tokens": added},
+        "tokenizer_config.json": {"chat_template": "<|header_start|>"},
+    }
+    found = outline(tmp_path, text(vocab_size=50, eos_token_id=1), files)
+    assert found.config.eos_token_ids == (1,)
+    assert found.warnings == (
+        f"{tmp_path / 'tokenizer.json'}: end of turn 51 is outside the vocabulary of 50 and is "
+        "ignored",
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attn_scale": 0.0},
+        {"attn_scale": -0.1},
+        {"rms_norm_eps": 0.0},
+        {"num_experts_per_token": 0},
+        {"rope_theta": 1e20},
+    ],
+)
+def test_values_that_transformers_computes_are_taken(
+    tmp_path: Path, changes: dict[str, float]
+) -> None:
+    names = {"num_experts_per_token": "num_experts_per_tok"}
+    fields = {names.get(name, name): value for name, value in changes.items()}
+    config = outline(tmp_path, text(hidden_act="swish", **fields)).config
+    assert {name: getattr(config, name) for name in changes} == changes
+
+
+def test_whole_numbers_in_ropes_constants_become_floats(tmp_path: Path) -> None:
+    fields = text(rope_theta=10**25, rope_scaling=rope_scaling(10**25, 1))
+    config = outline(tmp_path, fields).config
+    assert config.rope_scaling is not None
+    found = (config.rope_theta, config.rope_scaling.factor, config.rope_scaling.low_freq_factor)
+    assert found == (1e25, 1e25, 1.0)
+    assert {type(value) for value in found} == {float}
+    linear = text(rope_scaling={"rope_type": "linear", "factor": 10**25})
+    assert set(map(repr, outline(tmp_path, linear).config.rope_divisors)) == {"1e+25"}
+
+
+@pytest.mark.parametrize("act", ["quick_gelu", "relu", None])
+def test_the_towers_activation_is_gelu_whatever_the_file_says(
+    tmp_path: Path, act: str | None
+) -> None:
+    assert outline(tmp_path, multimodal(hidden_act=act)).config.vision is not None
+
+
+def test_heads_of_the_tower_may_be_narrower_than_its_hidden_size(tmp_path: Path) -> None:
+    found = outline(tmp_path, multimodal(num_attention_heads=14))
+    assert found.config.vision is not None
+    assert found.config.vision.head_dim == 100
+    assert found.spec("vision.layers.0.q_proj").shape == (14 * 100, 1408)
+    assert found.spec("vision.layers.0.o_proj").shape == (1408, 14 * 100)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -279,6 +382,7 @@ def test_the_image_processors_file_is_read(tmp_path: Path, nested: bool) -> None
     fields = {
         "max_patches": 4, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 0.5, 0.25],
         "size": {"height": 336, "width": 336}, "do_resize": True, "resize_to_max_canvas": False,
+        "rescale_factor": 0.00392156862745098, "resample": 2,
     }  # fmt: skip
     files = {"processor_config.json": {"image_processor": fields}}
     found = outline(tmp_path, SCOUT, files if nested else {"preprocessor_config.json": fields})
@@ -298,6 +402,10 @@ def test_the_image_processors_file_is_read(tmp_path: Path, nested: bool) -> None
         ({"resize_to_max_canvas": True}, "resize_to_max_canvas is True"),
         ({"do_normalize": False}, "do_normalize is False"),
         ({"max_patches": 0}, "max_patches is 0"),
+        ({"max_patches": 257}, "max_patches is 257; it must be an integer from 1 to 256"),
+        ({"rescale_factor": 1}, "rescale_factor is 1; Outrider needs 1/255"),
+        ({"rescale_factor": 1 / 127.5}, "rescale_factor is 0.0078.*; Outrider needs 1/255"),
+        ({"resample": 3}, r"resample is 3; Outrider needs 2 \(bilinear\)"),
     ],
 )
 def test_image_processing_that_is_not_done_here_is_refused(

@@ -149,7 +149,7 @@ def test_bos_is_there_only_if_the_models_tokenizer_adds_it(
         ({"head_dim": 15}, "head_dim 15 is odd"),
         ({"rms_norm_eps": -1}, "rms_norm_eps is -1"),
         ({"eos_token_id": [[1]]}, "outside the vocabulary"),
-        ({"eos_token_id": 300}, "token id 300 is outside"),
+        ({"eos_token_id": True}, "token id True is outside"),
         ({"rope_scaling": 3}, "isn't an object"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "'yarn' isn't supported"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "isn't a positive number"),
@@ -165,6 +165,14 @@ def test_config_that_does_not_fit_is_refused(
     with pytest.raises(CheckpointError, match=message) as caught:
         HuggingFaceModel(folder)
     assert "\n" not in caught.value.message
+
+
+def test_end_tokens_outside_the_vocabulary_are_left_out(tmp_path: Path) -> None:
+    source = HuggingFaceModel(write_hf(random_llama(), tmp_path, eos_token_id=[-1, 2, 300]))
+    assert 300 not in source.config.eos_token_ids
+    assert -1 not in source.config.eos_token_ids
+    assert 2 in source.config.eos_token_ids
+    assert "eos_token_id -1, 300 is outside the vocabulary" in source.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from outrider.checkpoints.packing_plan import WEIGHTS
 from outrider.checkpoints.progress import no_progress
 from outrider.errors import CheckpointError, StoreError
 from outrider.kernels.formats import Format
+from outrider.text.tokenizer import Tokenizer
 from tiny_models import DEFAULT_SYSTEM, effective_tensors, random_llama, write_gguf, write_hf
 
 # Largest error relative to the largest value of the tensor: half a step of the format.
@@ -291,6 +292,28 @@ def test_two_packings_at_once_both_succeed(model_file: Path) -> None:
 def test_missing_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"x.gguf doesn't exist; name a .gguf file"):
         ensure_packed(tmp_path / "x.gguf", "auto", tmp_path, no_progress)
+
+
+@pytest.mark.parametrize("kind", ["folder", "gguf"])
+def test_nothing_is_left_of_a_model_whose_tokenizer_is_bad(tmp_path: Path, kind: str) -> None:
+    if kind == "folder":
+        path = named = write_hf(random_llama(), tmp_path / "model")
+        named = path / "tokenizer.json"
+        named.write_text('{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["b c"]}}')
+    else:
+        path = named = write_gguf(random_llama(), tmp_path / "m.gguf")
+
+    def refuse(text: str) -> None:
+        if kind == "folder":
+            Tokenizer(text)
+        raise CheckpointError("the tokenizer can't be read: no")
+
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError) as caught:
+        ensure_packed(path, "auto", tmp_path / "home", no_progress, refuse)
+    assert caught.value.message.startswith(f"{named}: the tokenizer can't be read: ")
+    assert caught.value.message.endswith("; fetch the model again")
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_damaged_packed_file_is_packed_anew(model_file: Path) -> None:

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
+import tiny_llama4_gguf
 from outrider.checkpoints import downloads, new_file
 from outrider.checkpoints import packed as packed_module
 from outrider.checkpoints.known_models import KNOWN_MODELS, WheelModel
+from outrider.checkpoints.model_files import source_files
 from outrider.checkpoints.packed import PackedModel, ensure_packed
 from outrider.checkpoints.progress import Progress, no_progress
 from outrider.checkpoints.store import Store, StoredModel
 from outrider.errors import StoreError
+from tiny_llama4 import TinyVision
 from tiny_models import random_llama, write_gguf, write_hf
 
 
@@ -281,7 +284,10 @@ class FakeHub:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: str = "hf") -> None:
         self.kind = kind
         self.requests: list[tuple[str, str | None, list[str]]] = []
+        self.lists: list[tuple[str, str | None]] = []
+        self.towers: list[str] = []
         monkeypatch.setattr(downloads, "download_repository", self.download)
+        monkeypatch.setattr(downloads, "list_repository", self.list)
 
     def download(
         self,
@@ -298,6 +304,22 @@ class FakeHub:
             write_hf(random_llama(), folder)
         elif self.kind == "split":
             write_gguf(random_llama(), folder / "m.gguf", split_tensors=8)
+        elif self.kind == "llama4":
+            for pattern in patterns:
+                self._write_llama4(folder / pattern)
+
+    def _write_llama4(self, file: Path) -> None:
+        model = tiny_llama4_gguf.gguf_model(vision=TinyVision(num_layers=1), num_layers=1)
+        file.parent.mkdir(exist_ok=True)
+        if file.name.startswith("mmproj"):
+            tiny_llama4_gguf.write_mmproj(model, file)
+        elif file.suffix == ".gguf":
+            tiny_llama4_gguf.write_gguf(model, file)
+
+    def list(self, repository: str, revision: str | None, folder: Path) -> list[str]:
+        assert folder.is_dir()
+        self.lists.append((repository, revision))
+        return ["README.md", "q4/model.gguf", "mmproj.txt", *self.towers]
 
 
 def test_folder_is_pulled_from_the_hub(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,6 +345,69 @@ def test_all_parts_of_a_split_file_are_pulled(
     assert hub.requests[0][2] == ["m-*-of-00003.gguf", "README.md"]
     assert path.name == "m-00001-of-00003.gguf"
     assert PackedModel.open(ensure_packed(path, "auto", store.home, no_progress)).tensors
+
+
+@pytest.mark.parametrize(
+    ("towers", "chosen"),
+    [
+        (["mmproj-model-f16.gguf"], "mmproj-model-f16.gguf"),
+        (["mmproj-F32.gguf"], "mmproj-F32.gguf"),
+        (["mmproj-F16.gguf", "mmproj-BF16.gguf", "mmproj-F32.gguf"], "mmproj-BF16.gguf"),
+        (["extra/mmproj-F16.gguf", "mmproj-F32.gguf"], "extra/mmproj-F16.gguf"),
+        (["../mmproj-F16.gguf", "mmproj-F32.gguf"], "mmproj-F32.gguf"),
+    ],
+)
+def test_the_image_tower_of_a_llama_4_is_pulled_with_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, towers: list[str], chosen: str
+) -> None:
+    hub = FakeHub(monkeypatch, "llama4")
+    hub.towers = towers
+    path = store.pull("hf:org/name/q4/model.gguf@v1")
+    assert path == store.home / "models/hf--org--name--q4--model.gguf@v1/q4/model.gguf"
+    assert hub.lists == [("org/name", "v1")]
+    assert [patterns for _, _, patterns in hub.requests] == [
+        ["q4/model.gguf", "README.md"],
+        [chosen],
+    ]
+    tower = path.with_name(Path(chosen).name)
+    assert source_files(path) == [path, tower]
+    assert store.models()[0].nbytes == path.stat().st_size + tower.stat().st_size
+    assert PackedModel.open(ensure_packed(path, "auto", store.home, no_progress)).config.vision
+    tower.unlink()
+    assert store.models() == []
+
+
+def test_of_equal_image_towers_none_is_pulled(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = FakeHub(monkeypatch, "llama4")
+    hub.towers = ["a/mmproj-f16.gguf", "b/mmproj-f16.gguf"]
+    steps: list[str] = []
+    path = store.pull("hf:org/name/q4/model.gguf", lambda done, total, text: steps.append(text))
+    assert source_files(path) == [path]
+    assert len(hub.requests) == 1
+    assert "a/mmproj-f16.gguf, b/mmproj-f16.gguf" in caplog.text
+    assert any("b/mmproj-f16.gguf" in text for text in steps)
+
+
+def test_a_dense_model_is_not_asked_for_its_image_tower(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = FakeHub(monkeypatch, "split")
+    store.pull("hf:org/name/m-00001-of-00003.gguf")
+    assert hub.lists == []
+
+
+def test_names_that_no_file_can_have_are_one_short_line(store: Store) -> None:
+    for name in ("x" * 5000, "x/" * 5000, "~nobody/x", "x" * 300 + ".gguf", "a\0b", "a\nb"):
+        with pytest.raises(StoreError) as caught:
+            store.resolve(name)
+        assert len(caught.value.message) < 300
+        assert caught.value.message.isprintable()
+    for change in (store.pull, store.resolve, store.remove):
+        with pytest.raises(StoreError, match=r"hf:org/x+\.*…?.* can't be pulled") as caught:
+            change("hf:org/" + "x" * 300)
+        assert len(caught.value.message) < 300
 
 
 def test_repository_without_a_readable_model_is_refused(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from engine.driving import run, submit
 from outrider.config import EngineConfig
 from outrider.engine.loader import LoadedModel, load_engine
-from outrider.errors import ConfigError, InvalidRequest
+from outrider.errors import CheckpointError, ConfigError, InvalidRequest
+from outrider.text.image_tiles import cut_tiles
 from outrider.types import SamplingParams
 from tiny_llama4 import TinyLlama4, TinyVision, write_hf
 
@@ -58,6 +62,43 @@ def test_a_folder_without_a_tokenizer_takes_ids_and_gives_ids(folder: Path, tmp_
     with pytest.raises(InvalidRequest, match="without a tokenizer") as caught:
         loaded.engine.submit(submit((1,), sampling=SamplingParams(stop=("x",))))
     assert caught.value.param == "stop"
+
+
+def test_nothing_is_packed_of_a_model_whose_tokenizer_is_bad(folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        (bad / name).write_bytes((folder / name).read_bytes())
+    (bad / "tokenizer.json").write_text("{}")
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError, match=r"bad/tokenizer\.json: the tokenizer can't be read"):
+        load(bad, tmp_path / "home")
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_without_its_image_token_a_model_answers_text(folder: Path, tmp_path: Path) -> None:
+    blind = tmp_path / "blind"
+    shutil.copytree(folder, blind, ignore=shutil.ignore_patterns("*.packed"))
+    config = json.loads((folder / "config.json").read_text())
+    (blind / "config.json").write_text(json.dumps(config | {"image_token_index": 200092}))
+    loaded, whole = load(blind, tmp_path), load(folder, tmp_path)
+    request = submit((1, 2, 3), sampling=SAMPLING)
+    answers = [run(one.engine, request)["a", 0].token_ids for one in (loaded, whole)]
+    assert answers[0] == answers[1]
+    assert loaded.vision is not None
+    with pytest.raises(InvalidRequest, match="lacks the image token"):
+        cut_tiles(Image.new("RGB", (8, 8)), loaded.vision)
+
+
+def test_end_tokens_of_a_larger_tokenizer_are_left_out(folder: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    write_hf(TinyLlama4(vocab_size=40), small)
+    shutil.copy(folder / "tokenizer.json", small / "tokenizer.json")
+    loaded = load(small, tmp_path)
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.special("<|eot|>") >= 40
+    assert all(token_id < 40 for token_id in loaded.engine._eos_token_ids)
+    assert run(loaded.engine, submit((1, 2, 3), sampling=SAMPLING))["a", 0].token_ids
 
 
 @pytest.mark.parametrize("kv", ["bf16", "int8"])

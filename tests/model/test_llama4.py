@@ -41,15 +41,16 @@ MODELS: dict[str, dict[str, Any]] = {
         "layer_types": ("full_attention", "full_attention", *("chunked_attention",) * 3),
     },
     "all layers dense": {"moe_step": 6},
+    "no expert but the shared one": {"top_k": 0},
     "head of 80": {"heads": (2, 1, 80), "hidden_size": 72, "intermediate_size": 40},
 }
 # f32 sums in another order than f64 ones, over five layers; of the largest logit.
 TOLERANCE = 1e-5
 
 
-def check(logits: F32Array, expected: NDArray[np.floating]) -> None:
+def check(logits: F32Array, expected: NDArray[np.floating], tolerance: float = TOLERANCE) -> None:
     assert logits.shape == expected.shape
-    assert np.abs(logits - expected).max() <= TOLERANCE * np.abs(expected).max()
+    assert np.abs(logits - expected).max() <= tolerance * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS)
@@ -101,7 +102,10 @@ def test_logits_are_right_whatever_the_sizes(
         vocab_size=53,
     )
     ids = random_ids(45, 53, num_experts)
-    check(tiny_runner(model, kernels.Context(1)).logits(ids), reference.logits(model, ids))
+    # Queries that are neither normalised nor turned, and a temperature that grows with every
+    # token, make attention as sharp as it gets: rounding errors grow with the scores.
+    logits = tiny_runner(model, kernels.Context(1)).logits(ids)
+    check(logits, reference.logits(model, ids), 3 * TOLERANCE)
 
 
 @pytest.mark.parametrize(

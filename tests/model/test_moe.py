@@ -61,3 +61,9 @@ def test_every_token_meets_its_best_experts_once(
         np.testing.assert_array_equal(routing.factors[routing.rows == token], alone.factors)
     for expert in range(logits.shape[1]):
         assert (np.diff(routing.rows[experts == expert]) > 0).all()
+
+
+def test_a_token_may_meet_no_expert_at_all() -> None:
+    routing = route(logits_of([1, 2, 3], [0, 1, 0]), 0)
+    assert routing.rows.tolist() == routing.factors.tolist() == []
+    assert routing.cu_rows.tolist() == [0, 0, 0, 0]

@@ -93,7 +93,7 @@ class PlainTower:
         scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[2])
         weights = np.exp(scores - scores.max(axis=2, keepdims=True))
         out = weights / weights.sum(axis=2, keepdims=True) @ v
-        return self.affine(out.transpose(1, 0, 2).reshape(x.shape), prefix + "o_proj")
+        return self.affine(out.transpose(1, 0, 2).reshape(len(x), -1), prefix + "o_proj")
 
     def rotated(self, x: F64Array) -> F64Array:
         """Multiply each pair by e^(i angle): the first half by columns, the second by rows."""
@@ -148,11 +148,13 @@ def test_any_sizes_give_what_the_formulas_say(
     others: tuple[int, int, int, int],
 ) -> None:  # fmt: skip
     num_layers, width, adapter_size, seed = others
+    rest = seed % num_heads  # of the hidden size, beside whole heads
     vision = VisionConfig(
         image_size=patch_size * shuffle * tokens_per_side + seed % patch_size,
-        patch_size=patch_size, hidden_size=4 * quarter_head * num_heads, intermediate_size=width,
-        num_layers=num_layers, num_heads=num_heads, layer_norm_eps=1e-3, rope_theta=50.0 + seed,
-        shuffle=shuffle, adapter_size=adapter_size, output_size=7, patch_token_id=0,
+        patch_size=patch_size, hidden_size=4 * quarter_head * num_heads + rest,
+        intermediate_size=width, num_layers=num_layers, num_heads=num_heads, layer_norm_eps=1e-3,
+        rope_theta=50.0 + seed, shuffle=shuffle, adapter_size=adapter_size, output_size=7,
+        patch_token_id=0,
     )  # fmt: skip
     config = model_config(vision, hidden_size=3 + seed)
     tiles = draw_tiles(vision, 2, seed)

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms
 import tiny_llama4
 from golden.pictures import picture
 from outrider.errors import CheckpointError, InvalidRequest
-from outrider.model.config import VisionConfig
+from outrider.model.config import NO_TOKEN, VisionConfig
 from outrider.text.image_tiles import TiledImage, best_canvas, cut_tiles, image_token_ids
 from outrider.text.tokenizer import Tokenizer
 
@@ -244,3 +244,16 @@ def test_neither_numpy_nor_pillow_is_imported_before_an_image_comes() -> None:
         "sys.exit(bool({'numpy', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_a_model_without_image_token_is_shown_no_image() -> None:
+    blind = msgspec.structs.replace(SMALL, patch_token_id=NO_TOKEN)
+    with pytest.raises(InvalidRequest, match=r"photo can't be shown to this model") as caught:
+        cut_tiles(Image.new("RGB", (4, 4)), blind, "photo")
+    assert caught.value.param == "photo"
+
+
+def test_canvases_of_many_tiles_are_chosen_quickly() -> None:
+    vision = msgspec.structs.replace(REAL, max_tiles=256)
+    assert best_canvas(16 * 336, 16 * 336, vision) == (16, 16)
+    assert best_canvas(10, 10**6, vision) == (256, 1)

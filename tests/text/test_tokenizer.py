@@ -244,13 +244,27 @@ def test_runs_are_counted_anew_in_each_piece(llama3_json: str) -> None:
     assert [len(piece) for piece in pieces] == [MAX_PIECE_CHARS, 12_001 + MAX_RUN_CHARS, 5_000]
 
 
+def test_what_is_wrong_with_a_tokenizer_is_said_in_short() -> None:
+    model = {"type": "BPE", "vocab": {"a": 0}, "merges": [f"{'b' * 5000} a"]}
+    with pytest.raises(CheckpointError, match=r"can't be read: Token `bbb") as caught:
+        Tokenizer(json.dumps({"model": model}))
+    assert len(caught.value.message) < 250
+
+
 def test_a_missing_control_token_is_named(tokenizer: Tokenizer) -> None:
     assert not tokenizer.has_special("<|eot_id|>")
     with pytest.raises(CheckpointError, match=r"no token <\|eot_id\|>"):
         tokenizer.special("<|eot_id|>")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": null}', "null", '"\\ud800"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "{}", '{"model": null}', "null", '"\\ud800"'),
+        '{"model": {"type": "WordLevel", "vocab": {"b": 0}, "unk_token": "[UNK]"}}',
+        '{"model": {"type": "Unigram", "vocab": []}}',
+    ],
+)
 def test_a_broken_tokenizer_is_one_line_of_error(text: str) -> None:
     with pytest.raises(CheckpointError, match=r"^the tokenizer can't be read: .+\Z"):
         Tokenizer(text)

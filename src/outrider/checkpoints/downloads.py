@@ -33,12 +33,14 @@ _PIP = (
     "runpy.run_module('pip', run_name='__main__', alter_sys=True)"
 )
 _HUB = (
-    "import json, sys; from huggingface_hub import snapshot_download; "
+    "import json, sys; from huggingface_hub import list_repo_files, snapshot_download; "
     "from huggingface_hub.utils import disable_progress_bars; disable_progress_bars(); "
     "sys.excepthook = lambda kind, error, trace: "
     "sys.stderr.write(' '.join(f'{kind.__name__}: {error}'.split())); "
-    "snapshot_download(**json.loads(sys.argv[1]))"
+    "request = json.loads(sys.argv[1]); "
 )
+_HUB_DOWNLOAD = _HUB + "snapshot_download(**request)"
+_HUB_LIST = _HUB + "names = list_repo_files(**request); print(); print(json.dumps(names))"
 
 
 def download_wheel(
@@ -110,17 +112,32 @@ def download_repository(
         "local_dir": str(folder),
     }
     run_download(
-        [sys.executable, "-c", _HUB, json.dumps(request)],
+        [sys.executable, "-c", _HUB_DOWNLOAD, json.dumps(request)],
         folder,
         f"{repository} couldn't be downloaded from Hugging Face",
         lambda done: progress(done, 0, f"Downloading {repository}"),
     )
 
 
+def list_repository(repository: str, revision: str | None, folder: Path) -> list[str]:
+    """Give the names of all files of a Hugging Face repository."""
+    request = {"repo_id": repository, "revision": revision}
+    output = run_download(
+        [sys.executable, "-c", _HUB_LIST, json.dumps(request)],
+        folder,
+        f"the files of {repository} couldn't be listed by Hugging Face",
+        lambda done: None,
+    )
+    return [str(name) for name in json.loads(output.splitlines()[-1])]
+
+
 def run_download(
     command: Sequence[str], folder: Path, problem: str, advance: Callable[[int], None]
-) -> None:
-    """Run a child process that fills `folder`; its last line of output explains a failure."""
+) -> str:
+    """Run a child process that fills `folder`; gives what it printed.
+
+    Its last line of output explains a failure.
+    """
     with tempfile.TemporaryFile() as output:
         try:
             child = subprocess.Popen(
@@ -136,6 +153,7 @@ def run_download(
             child.wait()
         if child.returncode != 0:
             raise StoreError(f"{problem}: {_last_line(output)}")
+        return _text(output)
 
 
 def _is_running(child: subprocess.Popen[bytes]) -> bool:
@@ -156,10 +174,14 @@ def folder_nbytes(folder: Path) -> int:
     return total
 
 
+def _text(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read().decode(errors="replace")
+
+
 def _last_line(output: IO[bytes]) -> str:
     """Give the line that says why: pip's last ERROR, or else the last line."""
-    output.seek(0)
-    lines = [line.strip() for line in output.read().decode(errors="replace").splitlines()]
+    lines = [line.strip() for line in _text(output).splitlines()]
     lines = [line for line in lines if line]
     errors = [line for line in lines if line.startswith("ERROR:")]
     last = (errors or lines or ["it said nothing"])[-1].removeprefix("ERROR:").strip()

@@ -18,6 +18,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider.checkpoints.excerpt import excerpt, shown
 from outrider.checkpoints.gguf_quants import UNSUPPORTED_TYPES, BlockType
 from outrider.checkpoints.model_files import split_parts
 from outrider.errors import CheckpointError
@@ -123,7 +124,9 @@ def open_gguf(path: Path) -> GgufFile:
         _check_part(part, number, len(parts))
         for name, tensor in part.tensors.items():
             if name in tensors:
-                raise CheckpointError(f"{part.path}: tensor {name} is in an earlier part as well")
+                raise CheckpointError(
+                    f"{part.path}: tensor {excerpt(name)} is in an earlier part as well"
+                )
             tensors[name] = tensor
     total = first.metadata.get("split.tensors.count", len(tensors))
     if total != len(tensors):
@@ -138,8 +141,8 @@ def _check_part(part: GgufFile, number: int, count: int) -> None:
     found = part.metadata.get("split.no"), part.metadata.get("split.count")
     if found != (number, count):
         raise CheckpointError(
-            f"{part.path} says it is part {found[0]!r} (from 0) of {found[1]!r}, its name says "
-            f"part {number} of {count}; give the parts their original names"
+            f"{part.path} says it is part {shown(found[0])} (from 0) of {shown(found[1])}, its "
+            f"name says part {number} of {count}; give the parts their original names"
         )
 
 
@@ -195,7 +198,7 @@ class _Reader:
             self.fail(f"{what} at byte {self.position} has {length} bytes")
         name = self.text(what)
         if not name.isprintable():
-            self.fail(f"{what} is {name!r}, which can't be printed")
+            self.fail(f"{what} is {shown(name)}, which can't be printed")
         return name
 
     def text(self, what: str) -> str:
@@ -235,20 +238,20 @@ class _Reader:
         for _ in range(count):
             key = self.name("a metadata key")
             if key in values:
-                self.fail(f"metadata key {key!r} occurs twice")
+                self.fail(f"metadata key {shown(key)} occurs twice")
             values[key] = self._value(self._value_type(key), key)
         return values
 
     def _value_type(self, key: str) -> ValueType:
-        code = self.number("<I", f"the type of {key!r}")
+        code = self.number("<I", f"the type of {shown(key)}")
         try:
             return ValueType(code)
         except ValueError:
-            self.fail(f"metadata value {key!r} has the unknown type {code}")
+            self.fail(f"metadata value {shown(key)} has the unknown type {code}")
 
     def _value(self, kind: ValueType, key: str) -> Value:
         if kind is ValueType.STRING:
-            return self.text(f"the value of {key!r}")
+            return self.text(f"the value of {shown(key)}")
         if kind is ValueType.ARRAY:
             return self._array(key, 1)
         values = self._scalars(kind, 1, key)
@@ -256,23 +259,25 @@ class _Reader:
 
     def _scalars(self, kind: ValueType, count: int, key: str) -> NDArray[np.generic]:
         dtype = np.dtype(_SCALARS[kind])
-        begin = self.take(count * dtype.itemsize, f"the value of {key!r}")
+        begin = self.take(count * dtype.itemsize, f"the value of {shown(key)}")
         # Copied: metadata must not keep pointing into the mapped file.
         values = np.frombuffer(self.mapped, dtype, count, begin).copy()
         if kind is ValueType.BOOL:
             if values.size and values.max() > 1:
-                self.fail(f"metadata value {key!r} is neither true nor false")
+                self.fail(f"metadata value {shown(key)} is neither true nor false")
             return values.astype(np.bool_)
         return values
 
     def _array(self, key: str, depth: int) -> list[Value] | NDArray[np.generic]:
         if depth > MAX_ARRAY_DEPTH:
-            self.fail(f"metadata value {key!r} has arrays nested deeper than {MAX_ARRAY_DEPTH}")
+            self.fail(
+                f"metadata value {shown(key)} has arrays nested deeper than {MAX_ARRAY_DEPTH}"
+            )
         kind = self._value_type(key)
-        count = self.number("<Q", f"the length of {key!r}")
+        count = self.number("<Q", f"the length of {shown(key)}")
         if kind in _SCALARS:
             return self._scalars(kind, count, key)
-        self._check_count(count, _MIN_NBYTES[kind], f"elements of {key!r}")
+        self._check_count(count, _MIN_NBYTES[kind], f"elements of {shown(key)}")
         if kind is ValueType.STRING:
             return self._strings(count, key)
         return [self._array(key, depth + 1) for _ in range(count)]
@@ -292,9 +297,9 @@ class _Reader:
         except struct.error:
             position = size + 1
         except UnicodeDecodeError:
-            self.fail(f"element {len(values)} of {key!r} isn't UTF-8")
+            self.fail(f"element {len(values)} of {shown(key)} isn't UTF-8")
         if position > size:
-            self.fail(f"element {len(values)} of {key!r} is longer than the file")
+            self.fail(f"element {len(values)} of {shown(key)} is longer than the file")
         self.position = position
         return values
 
@@ -303,41 +308,42 @@ class _Reader:
         for _ in range(count):
             info = self._tensor_info()
             if info.name in infos:
-                self.fail(f"tensor {info.name} occurs twice")
+                self.fail(f"tensor {excerpt(info.name)} occurs twice")
             infos[info.name] = info
         return list(infos.values())
 
     def _tensor_info(self) -> _TensorInfo:
         name = self.name("a tensor name")
-        num_dims = self.number("<I", f"the dimensions of tensor {name}")
+        label = excerpt(name)
+        num_dims = self.number("<I", f"the dimensions of tensor {label}")
         if not 1 <= num_dims <= MAX_DIMS:
-            self.fail(f"tensor {name} has {num_dims} dimensions; 1 to {MAX_DIMS} are possible")
-        dims = [self.number("<Q", f"the dimensions of tensor {name}") for _ in range(num_dims)]
-        block_type = self._block_type(name, self.number("<I", f"the type of tensor {name}"))
-        offset = self.number("<Q", f"the offset of tensor {name}")
+            self.fail(f"tensor {label} has {num_dims} dimensions; 1 to {MAX_DIMS} are possible")
+        dims = [self.number("<Q", f"the dimensions of tensor {label}") for _ in range(num_dims)]
+        block_type = self._block_type(name, self.number("<I", f"the type of tensor {label}"))
+        offset = self.number("<Q", f"the offset of tensor {label}")
         if 0 in dims:
-            self.fail(f"tensor {name} has a dimension of 0: {dims[::-1]}")
+            self.fail(f"tensor {label} has a dimension of 0: {dims[::-1]}")
         if dims[0] % block_type.block_values:
             self.fail(
-                f"tensor {name} has rows of {dims[0]} values but {block_type.name} has blocks of "
+                f"tensor {label} has rows of {dims[0]} values but {block_type.name} has blocks of "
                 f"{block_type.block_values}"
             )
         nbytes = dims[0] // block_type.block_values * block_type.block_nbytes
         for dim in dims[1:]:
             nbytes *= dim  # Python's integers can't overflow
         if offset + nbytes > self.size:
-            self.fail(f"tensor {name} has {nbytes} bytes at offset {offset}, past the file's end")
+            self.fail(f"tensor {label} has {nbytes} bytes at offset {offset}, past the file's end")
         return _TensorInfo(name, block_type, tuple(dims[::-1]), offset, nbytes)
 
     def _block_type(self, name: str, code: int) -> BlockType:
         try:
             return BlockType(code)
         except ValueError:
-            label = UNSUPPORTED_TYPES.get(code, f"number {code}")
+            kind = UNSUPPORTED_TYPES.get(code, f"number {code}")
             known = ", ".join(block_type.name for block_type in BlockType)
             raise CheckpointError(
-                f"{self.path}: tensor {name} has the type {label}, which Outrider can't read; "
-                f"use a file with {known}"
+                f"{self.path}: tensor {excerpt(name)} has the type {kind}, which Outrider can't "
+                f"read; use a file with {known}"
             ) from None
 
     def tensors(self, infos: list[_TensorInfo], alignment: Value) -> dict[str, GgufTensor]:
@@ -347,7 +353,7 @@ class _Reader:
             or not 0 < alignment <= MAX_ALIGNMENT
             or alignment & (alignment - 1)
         ):
-            self.fail(f"general.alignment is {alignment!r}; it must be a power of 2")
+            self.fail(f"general.alignment is {shown(alignment)}; it must be a power of 2")
         base = -(-self.position // alignment) * alignment
         end, before = 0, "the header"
         for info in sorted(infos, key=lambda info: info.offset):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from outrider.checkpoints import chat_template
+from outrider.checkpoints.excerpt import shown
 from outrider.checkpoints.generation import sampling_defaults
 from outrider.checkpoints.gguf import GgufFile
 from outrider.checkpoints.gguf_metadata import Metadata
@@ -125,8 +126,8 @@ def _rope_divisors(parts: GgufParts, prefix: str, head_dim: int) -> tuple[float,
     factor = metadata.number(f"{prefix}.rope.scaling.factor", 1.0)
     if kind not in ("none", "linear") or not 0 < factor < 1e30:
         raise CheckpointError(
-            f"{label}: RoPE scaling {kind!r} by {factor:g} isn't supported; linear scaling and "
-            f"the frequencies in {ROPE_DIVISORS} are"
+            f"{label}: RoPE scaling {shown(kind)} by {factor:g} isn't supported; linear scaling "
+            f"and the frequencies in {ROPE_DIVISORS} are"
         )
     divisors = np.full(half, factor if kind == "linear" else 1.0)
     tensor = parts.file.tensors.get(ROPE_DIVISORS)

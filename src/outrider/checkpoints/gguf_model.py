@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from outrider.checkpoints import chat_template
+from outrider.checkpoints.excerpt import shown
 from outrider.checkpoints.gguf import GgufFile, GgufTensor, open_gguf
 from outrider.checkpoints.gguf_config import GgufParts, generation_defaults, llama_config
 from outrider.checkpoints.gguf_llama4 import llama4_config, rope_warnings
@@ -157,7 +158,8 @@ def _check_architecture(label: str, architecture: str) -> None:
         )
     if architecture not in _CONFIGS:
         raise CheckpointError(
-            f"{label}: the architecture is {architecture!r}; Outrider runs {' and '.join(_CONFIGS)}"
+            f"{label}: the architecture is {shown(architecture)}; Outrider runs "
+            f"{' and '.join(_CONFIGS)}"
         )
 
 

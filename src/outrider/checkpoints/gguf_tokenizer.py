@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from outrider.checkpoints.excerpt import shown
 from outrider.checkpoints.gguf import Value
 from outrider.checkpoints.tokenizer_json import (
     BYTES,
@@ -76,7 +77,7 @@ class GgufTokenizer:
         self.model = self._string("model")
         if self.model not in ("gpt2", "llama"):
             raise CheckpointError(
-                f"{label}: the tokenizer {self.model!r} isn't supported; use a file with a "
+                f"{label}: the tokenizer {shown(self.model)} isn't supported; use a file with a "
                 "byte-level BPE (gpt2) or SentencePiece (llama) tokenizer"
             )
         self.tokens = self._strings("tokens")
@@ -121,8 +122,8 @@ class GgufTokenizer:
     def _byte_level(self) -> Json:
         if self.pre not in _SPLITS:
             raise CheckpointError(
-                f"{self._label}: the text split {self.pre!r} (tokenizer.ggml.pre) isn't known; "
-                f"known are {', '.join(_SPLITS)}"
+                f"{self._label}: the text split {shown(self.pre)} (tokenizer.ggml.pre) isn't "
+                f"known; known are {', '.join(_SPLITS)}"
             )
         steps, whole_words = _SPLITS[self.pre]
         merges = self._merges()
@@ -142,7 +143,7 @@ class GgufTokenizer:
             left, _, right = merge.partition(" ")
             if left not in ids or right not in ids or left + right not in ids:
                 raise CheckpointError(
-                    f"{self._label}: tokenizer.ggml.merges has {merge!r}, which isn't "
+                    f"{self._label}: tokenizer.ggml.merges has {shown(merge)}, which isn't "
                     "two tokens that make a third; fetch the model again"
                 )
             merges.append((left, right))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
+from outrider.checkpoints.excerpt import shown
 from outrider.checkpoints.gguf import GgufFile
 from outrider.checkpoints.gguf_metadata import Metadata
 from outrider.checkpoints.gguf_names import Place
@@ -105,8 +106,8 @@ def _check_kind(metadata: Metadata) -> None:
     kind = metadata.string("clip.projector_type", "") or metadata.string(f"{_P}.projector_type", "")
     if metadata.string("general.architecture", "") != "clip" or kind != "llama4":
         raise CheckpointError(
-            f"{label} isn't the image tower of a Llama 4 model (its projector type is {kind!r}); "
-            "put the mmproj file of this model in its place, or none"
+            f"{label} isn't the image tower of a Llama 4 model (its projector type is "
+            f"{shown(kind)}); put the mmproj file of this model in its place, or none"
         )
     if not metadata.boolean("clip.use_gelu", True):
         raise CheckpointError(f"{label}: clip.use_gelu is false; Outrider needs GELU")
@@ -125,8 +126,9 @@ def _rgb(metadata: Metadata, key: str) -> tuple[float, float, float]:
 
 
 def _check_sizes(label: str, vision: VisionConfig) -> None:
-    head_size, rest = divmod(vision.hidden_size, vision.num_heads)
-    if rest or head_size % 4:  # rows and columns have half of the pairs each
+    if (
+        vision.hidden_size % vision.num_heads or vision.head_dim % 4
+    ):  # rows and columns have half of the pairs each
         raise CheckpointError(
             f"{label}: {vision.hidden_size} values don't make {vision.num_heads} heads of a "
             "multiple of 4; fetch the file again"

@@ -9,20 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from outrider.checkpoints.excerpt import excerpt, shown
 from outrider.checkpoints.generation import sampling_defaults
 from outrider.checkpoints.hf_fields import Fields, Json
 from outrider.checkpoints.hf_llama4_config import (
     MODEL_TYPES,
     llama4_fields,
     rope_warnings,
-    text_config,
     vision_config,
 )
 from outrider.checkpoints.hf_rope import rope_fields
-from outrider.checkpoints.model_files import read_json
+from outrider.checkpoints.hf_token_ids import NamedIds, bos_ids, end_ids, known_ids
+from outrider.checkpoints.model_files import TOKENIZER_FILES, read_json
 from outrider.checkpoints.source import model_config
 from outrider.errors import CheckpointError
-from outrider.model.config import ModelConfig
+from outrider.model.config import NO_TOKEN, ModelConfig, VisionConfig
 
 # Fields that must have this value if they are there.
 _FIXED_FIELDS = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
@@ -30,43 +33,56 @@ _FIXED_FIELDS = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": Fals
 
 def hf_model_config(
     folder: Path, config: Json, tokenizer: Json, stop_token_ids: tuple[int, ...]
-) -> ModelConfig:
-    """Make the `ModelConfig` of a folder; `stop_token_ids` are those of its chat format."""
+) -> tuple[ModelConfig, tuple[str, ...]]:
+    """Make the `ModelConfig` of a folder, and say what is questionable, one line each.
+
+    `stop_token_ids` are those of its chat format.
+    """
     label = str(folder / "config.json")
     model_type = config.get("model_type")
     is_llama4 = model_type in MODEL_TYPES
     if model_type != "llama" and not is_llama4:
         raise CheckpointError(
-            f"{label}: model_type is {model_type!r}; Outrider runs llama (LlamaForCausalLM), "
+            f"{label}: model_type is {shown(model_type)}; Outrider runs llama (LlamaForCausalLM), "
             "llama4 and llama4_text"
         )
     fields = llama4_fields(label, config) if is_llama4 else _llama_fields(label, config)
-    text = text_config(config)
-    bos = text.get("bos_token_id", config.get("bos_token_id"))
-    eos = (*_token_ids(text), *_token_ids(config), *_token_ids(_generation_config(folder)))
-    fields |= {
-        "name": folder.absolute().name,
-        "bos_token_id": bos if _adds_bos(folder, tokenizer) else None,
-        "eos_token_ids": tuple(dict.fromkeys((*eos, *stop_token_ids))),
-    }
+    fields["name"] = folder.absolute().name
     linear_factor = fields.pop("linear_factor", None)
     checked = model_config(label, fields)
     if linear_factor is not None:
         fields["rope_divisors"] = (linear_factor,) * (checked.head_dim // 2)
+    stops = NamedIds(_tokenizer_file(folder), "end of turn", list(stop_token_ids))
+    eos, warnings = known_ids([*end_ids(folder, config), stops], checked.vocab_size)
+    begins = [bos_ids(folder, config)] if _adds_bos(folder, tokenizer) else []
+    bos, more_warnings = known_ids(begins, checked.vocab_size)
+    fields |= {"bos_token_id": bos[0] if bos else None, "eos_token_ids": tuple(eos)}
+    warnings += more_warnings
     if is_llama4:
-        fields["vision"] = vision = vision_config(label, config, _preprocessor(folder))
-        if vision is not None and vision.patch_token_id >= checked.vocab_size:
-            raise CheckpointError(
-                f"{label}: image token {vision.patch_token_id} is outside the vocabulary of "
-                f"{checked.vocab_size}"
-            )
-    return model_config(label, fields)
+        fields["vision"] = _vision(folder, config, checked.vocab_size, warnings)
+        warnings += rope_warnings(checked.rope_scaling)
+    return model_config(label, fields), tuple(warnings)
+
+
+def _vision(
+    folder: Path, config: Json, vocab_size: int, warnings: list[str]
+) -> VisionConfig | None:
+    """Read the image tower; without its token in the vocabulary only text can be read."""
+    label = str(folder / "config.json")
+    vision = vision_config(label, config, _preprocessor(folder))
+    if vision is None or 0 <= vision.patch_token_id < vocab_size:
+        return vision
+    warnings.append(
+        f"{label}: image token {excerpt(str(vision.patch_token_id))} is outside the vocabulary of "
+        f"{vocab_size}; images are refused"
+    )
+    return msgspec.structs.replace(vision, patch_token_id=NO_TOKEN)
 
 
 def _llama_fields(label: str, config: Json) -> dict[str, object]:
     for key, value in _FIXED_FIELDS.items():
         if config.get(key, value) != value:
-            raise CheckpointError(f"{label}: {key} is {config[key]!r}; Outrider needs {value!r}")
+            raise Fields(label, config).refuse(key, f"Outrider needs {value!r}")
     max_positions = config.get("max_position_embeddings", 2048)
     rope = rope_fields(
         Fields(label, config), 10000.0, max_positions if type(max_positions) is int else 0
@@ -81,15 +97,9 @@ def _llama_fields(label: str, config: Json) -> dict[str, object]:
     }
 
 
-def config_warnings(config: ModelConfig) -> tuple[str, ...]:
-    """Give what is questionable about a config, one line each."""
-    return rope_warnings(config.rope_scaling) if config.architecture == "llama4" else ()
-
-
 def ends_turns_with(folder: Path, config: Json, token_id: int | None) -> bool:
     """Say whether a model was made to end its answers with a token."""
-    ids = (*_token_ids(text_config(config)), *_token_ids(_generation_config(folder)))
-    return token_id is not None and token_id in ids
+    return token_id is not None and any(token_id in ids for _, _, ids in end_ids(folder, config))
 
 
 def _preprocessor(folder: Path) -> Fields:
@@ -122,13 +132,6 @@ def _sizes(label: str, config: Json) -> dict[str, object]:
     return fields | {"num_kv_heads": heads if kv_heads is None else kv_heads, "head_dim": head_dim}
 
 
-def _token_ids(config: Json) -> list[Any]:
-    value = config.get("eos_token_id")
-    values = value if isinstance(value, list) else [] if value is None else [value]
-    # Anything but a number or a string is refused by its text: it might not even be hashable.
-    return [item if isinstance(item, int | str) else repr(item) for item in values]
-
-
 def _generation_config(folder: Path) -> Json:
     file = folder / "generation_config.json"
     return read_json(file) if file.is_file() else {}
@@ -150,6 +153,11 @@ def special_token_ids(tokenizer: Json) -> dict[str, int]:
         and isinstance(entry.get("content"), str)
         and type(entry.get("id")) is int
     }
+
+
+def _tokenizer_file(folder: Path) -> Path:
+    files = [folder / name for name in TOKENIZER_FILES]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def _adds_bos(folder: Path, tokenizer: Json) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from outrider.checkpoints.excerpt import shown
 from outrider.errors import CheckpointError
 
 Json = Mapping[str, Any]
@@ -29,15 +30,16 @@ class Fields:
 
     def refuse(self, name: str, needed: str) -> CheckpointError:
         """Make the error for a field whose value can't be used."""
-        return CheckpointError(f"{self.label}: {name} is {self.get(name)!r}; {needed}")
+        return CheckpointError(f"{self.label}: {name} is {shown(self.get(name))}; {needed}")
 
-    def integer(self, name: str, default: int, minimum: int = 1) -> int:
-        """Give an integer from `minimum` up."""
+    def integer(self, name: str, default: int, minimum: int = 1, maximum: int = MAX_INTEGER) -> int:
+        """Give an integer from `minimum` up to `maximum`."""
         value = self.get(name)
         if value is None:
             return default
-        if type(value) is not int or not minimum <= value <= MAX_INTEGER:
-            raise self.refuse(name, f"it must be an integer from {minimum} up")
+        if type(value) is not int or not minimum <= value <= maximum:
+            end = "up" if maximum == MAX_INTEGER else f"to {maximum}"
+            raise self.refuse(name, f"it must be an integer from {minimum} {end}")
         return value
 
     def number(self, name: str, default: float) -> float:
@@ -48,6 +50,16 @@ class Fields:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not 0 < value < MAX_NUMBER:
             raise self.refuse(name, "it must be a positive number")
+        return float(value)
+
+    def finite(self, name: str, default: float) -> float:
+        """Give a finite number of either sign."""
+        value = self.get(name)
+        if value is None:
+            return default
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) < MAX_NUMBER:
+            raise self.refuse(name, "it must be a finite number")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:

@@ -7,6 +7,7 @@ without influence on an answer (dropout, router jitter and loss, initialisers) a
 
 from __future__ import annotations
 
+from outrider.checkpoints.excerpt import shown
 from outrider.checkpoints.hf_fields import Fields, Json
 from outrider.checkpoints.hf_rope import rope_fields
 from outrider.checkpoints.source import MAX_LAYERS
@@ -16,6 +17,8 @@ from outrider.model.config import RopeScaling, VisionConfig
 MODEL_TYPES = ("llama4", "llama4_text")
 _LAYER_TYPES = ("chunked_attention", "full_attention")
 _PATCH_TOKEN_ID = 200092  # <|patch|>
+_MAX_TILES = 256  # of an image; the released models take 16
+_BILINEAR = 2  # Pillow's number for the only way of resizing
 # What Meta uploaded at first and corrected (llama-models, pull request 322).
 _OBSOLETE_FACTOR, _OBSOLETE_HIGH_FREQ = 8.0, 4.0
 _OBSOLETE_ROPE = (
@@ -43,7 +46,7 @@ def llama4_fields(label: str, config: Json) -> dict[str, object]:
         "use_qk_norm": text.flag("use_qk_norm", True),
         "attn_temperature_tuning": text.flag("attn_temperature_tuning", True),
         "floor_scale": text.number("floor_scale", 8192.0),
-        "attn_scale": text.number("attn_scale", 0.1),
+        "attn_scale": text.finite("attn_scale", 0.1),
         "tie_word_embeddings": text.flag("tie_word_embeddings", False),
     }
 
@@ -66,7 +69,7 @@ def rope_warnings(scaling: RopeScaling | None) -> tuple[str, ...]:
 
 
 def _refuse_unsupported(text: Fields) -> None:
-    if text.get("hidden_act") not in (None, "silu"):
+    if text.get("hidden_act") not in (None, "silu", "swish"):  # two names of one function
         raise text.refuse("hidden_act", "Outrider needs 'silu'")
     if text.flag("attention_bias", False):
         raise text.refuse("attention_bias", "Outrider needs False")
@@ -91,7 +94,7 @@ def _sizes(text: Fields) -> dict[str, object]:
         "head_dim": text.integer("head_dim", head_dim),
         "vocab_size": text.integer("vocab_size", 202048),
         "max_position_embeddings": text.integer("max_position_embeddings", 131072),
-        "rms_norm_eps": text.number("rms_norm_eps", 1e-5),
+        "rms_norm_eps": text.finite("rms_norm_eps", 1e-5),
         "num_experts": text.integer("num_local_experts", 16, 0),
         "num_experts_per_token": text.integer("num_experts_per_tok", 1, 0),
     }
@@ -109,7 +112,7 @@ def _layers(text: Fields, num_layers: int) -> dict[str, object]:
         for kind in kinds:
             if kind not in _LAYER_TYPES:
                 raise CheckpointError(
-                    f"{text.label}: layer_types has {kind!r}; Outrider runs "
+                    f"{text.label}: layer_types has {shown(kind)}; Outrider runs "
                     f"{' and '.join(_LAYER_TYPES)}"
                 )
         _check_length(text, "layer_types", num_layers)
@@ -129,7 +132,9 @@ def _nope_layers(text: Fields, num_layers: int) -> tuple[int, ...]:
         return tuple(range(interval - 1, num_layers, interval))
     for item in has_rope:
         if item not in (0, 1):
-            raise CheckpointError(f"{text.label}: no_rope_layers has {item!r}; it holds 0 and 1")
+            raise CheckpointError(
+                f"{text.label}: no_rope_layers has {shown(item)}; it holds 0 and 1"
+            )
     _check_length(text, "no_rope_layers", num_layers)
     return tuple(i for i in range(num_layers) if not has_rope[i])
 
@@ -143,7 +148,8 @@ def _moe_layers(text: Fields, num_layers: int) -> tuple[int, ...]:
     for layer in listed:
         if type(layer) is not int or not 0 <= layer < num_layers:
             raise CheckpointError(
-                f"{text.label}: moe_layers has {layer!r}, which isn't one of {num_layers} layers"
+                f"{text.label}: moe_layers has {shown(layer)}, which isn't one of {num_layers} "
+                "layers"
             )
     return tuple(sorted(set(listed)))
 
@@ -155,13 +161,15 @@ def _check_length(text: Fields, name: str, num_layers: int) -> None:
 
 
 def vision_config(label: str, config: Json, preprocessor: Fields) -> VisionConfig | None:
-    """Make the `VisionConfig` of a multimodal model; None if it has no image tower."""
+    """Make the `VisionConfig` of a multimodal model; None if it has no image tower.
+
+    Whether its image token is in the vocabulary isn't known here.
+    """
     top = Fields(label, config)
     vision = top.inner("vision_config") if config.get("model_type") == "llama4" else None
     if vision is None or config.get("architectures") == ["Llama4ForCausalLM"]:
         return None
     _refuse_unsupported_vision(vision)
-    id_name = "image_token_index" if "image_token_index" in config else "image_token_id"
     result = VisionConfig(
         image_size=_side(vision, "image_size", 448),
         patch_size=_side(vision, "patch_size", 14),
@@ -174,8 +182,8 @@ def vision_config(label: str, config: Json, preprocessor: Fields) -> VisionConfi
         shuffle=_shuffle(vision),
         adapter_size=vision.integer("projector_input_dim", 4096),
         output_size=vision.integer("projector_output_dim", 4096),
-        patch_token_id=top.integer(id_name, _PATCH_TOKEN_ID, 0),
-        max_tiles=preprocessor.integer("max_patches", 16),
+        patch_token_id=_patch_token_id(top),
+        max_tiles=preprocessor.integer("max_patches", 16, maximum=_MAX_TILES),
         image_mean=_channels(preprocessor, "image_mean"),
         image_std=_channels(preprocessor, "image_std"),
     )
@@ -184,12 +192,19 @@ def vision_config(label: str, config: Json, preprocessor: Fields) -> VisionConfi
 
 
 def _refuse_unsupported_vision(vision: Fields) -> None:
-    if vision.get("hidden_act") not in (None, "gelu"):
-        raise vision.refuse("hidden_act", "Outrider needs 'gelu'")
+    # hidden_act isn't asked: transformers computes GELU, whatever it says (modeling_llama4.py).
     if vision.integer("num_channels", 3) != 3:
         raise vision.refuse("num_channels", "Outrider needs 3")
     if vision.integer("num_hidden_layers", 34) > MAX_LAYERS:
         raise vision.refuse("num_hidden_layers", f"Outrider runs at most {MAX_LAYERS} layers")
+
+
+def _patch_token_id(top: Fields) -> int:
+    name = "image_token_index" if "image_token_index" in top.values else "image_token_id"
+    token_id = top.get(name)
+    if token_id is not None and type(token_id) is not int:
+        raise top.refuse(name, "it must be an integer")
+    return _PATCH_TOKEN_ID if token_id is None else token_id
 
 
 def _side(vision: Fields, name: str, default: int) -> int:
@@ -233,7 +248,7 @@ def _check_vision(vision: Fields, preprocessor: Fields, result: VisionConfig) ->
     shuffled = result.hidden_size * result.shuffle**2
     checks = {
         "patch_size": result.patches_per_side % result.shuffle == 0 and result.tokens_per_tile,
-        "num_attention_heads": result.hidden_size % (4 * result.num_heads) == 0,
+        "num_attention_heads": result.head_dim >= 4 and result.head_dim % 4 == 0,
         "intermediate_size": result.intermediate_size == shuffled,
         "vision_output_dim": vision.integer("vision_output_dim", 7680) == result.output_size,
         "projector_input_dim": result.adapter_size == result.output_size,
@@ -244,6 +259,10 @@ def _check_vision(vision: Fields, preprocessor: Fields, result: VisionConfig) ->
     for name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
         if not preprocessor.flag(name, True):
             raise preprocessor.refuse(name, "Outrider always does this step")
+    if abs(preprocessor.number("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
+        raise preprocessor.refuse("rescale_factor", "Outrider needs 1/255")
+    if preprocessor.integer("resample", _BILINEAR, 0) != _BILINEAR:
+        raise preprocessor.refuse("resample", f"Outrider needs {_BILINEAR} (bilinear)")
     if preprocessor.flag("resize_to_max_canvas", False):
         raise preprocessor.refuse("resize_to_max_canvas", "Outrider needs False")
     size = preprocessor.inner("size")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from outrider.checkpoints.excerpt import shown
 from outrider.checkpoints.hf_fields import Fields, Json
 from outrider.errors import CheckpointError
 
@@ -48,8 +49,8 @@ def _readable(fields: Fields) -> Quantisation:
     if method != "compressed-tensors":
         name = fields.get("quant_algo") if method == "modelopt" else method
         raise CheckpointError(
-            f"{fields.label}: the weights are quantised by {name!r}, which Outrider can't read; "
-            f"{_REMEDY}"
+            f"{fields.label}: the weights are quantised by {shown(name)}, which Outrider can't "
+            f"read; {_REMEDY}"
         )
     groups = fields.inner("config_groups") or Fields(fields.label, {})
     formats = [fields.get("format")]
@@ -63,8 +64,8 @@ def _readable(fields: Fields) -> Quantisation:
     for used in formats:
         if used is not None and used not in _READABLE_FORMATS:
             raise CheckpointError(
-                f"{fields.label}: the weights are stored as {used!r}, which Outrider can't read; "
-                f"{_REMEDY}"
+                f"{fields.label}: the weights are stored as {shown(used)}, which Outrider can't "
+                f"read; {_REMEDY}"
             )
     return Quantisation(tuple(sizes), _block(fields, block))
 
@@ -73,5 +74,7 @@ def _block(fields: Fields, block: list[object] | None) -> tuple[int, int] | None
     if not block:
         return None
     if len(block) != 2 or not all(type(side) is int and side > 0 for side in block):
-        raise CheckpointError(f"{fields.label}: FP8 blocks of {block!r} can't be; fetch it again")
+        raise CheckpointError(
+            f"{fields.label}: FP8 blocks of {shown(block)} can't be; fetch it again"
+        )
     return (block[0], block[1])  # type: ignore[return-value]

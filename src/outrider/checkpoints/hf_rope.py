@@ -6,7 +6,8 @@ counts, as in transformers (modeling_rope_utils.py).
 
 from __future__ import annotations
 
-from outrider.checkpoints.hf_fields import MAX_NUMBER, Fields
+from outrider.checkpoints.excerpt import shown
+from outrider.checkpoints.hf_fields import MAX_INTEGER, MAX_NUMBER, Fields
 from outrider.errors import CheckpointError
 from outrider.model.config import RopeScaling
 
@@ -30,7 +31,7 @@ def rope_fields(config: Fields, default_theta: float, max_positions: int) -> dic
             fields["rope_scaling"] = _llama3(rope, max_positions)
         elif kind != "default":
             raise CheckpointError(
-                f"{config.label}: RoPE scaling {kind!r} isn't supported; default, linear and "
+                f"{config.label}: RoPE scaling {shown(kind)} isn't supported; default, linear and "
                 "llama3 are"
             )
     except ValueError as error:
@@ -57,8 +58,8 @@ def _parameters(config: Fields) -> Fields:
 def _llama3(rope: Fields, max_positions: int) -> RopeScaling:
     original = rope.get("original_max_position_embeddings")
     original = max_positions if original is None else original
-    if type(original) is not int:
-        raise ValueError(f"{original!r} isn't a whole number")
+    if type(original) is not int or original > MAX_INTEGER:
+        raise ValueError(f"{shown(original)} isn't a whole number")
     scaling = RopeScaling(
         _positive(rope.get("factor")),
         _positive(rope.get("low_freq_factor")),
@@ -74,5 +75,5 @@ def _llama3(rope: Fields, max_positions: int) -> RopeScaling:
 def _positive(value: object) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 < value < MAX_NUMBER:  # type: ignore[operator]
-        raise ValueError(f"{value!r} isn't a positive number")
-    return value  # type: ignore[return-value]
+        raise ValueError(f"{shown(value)} isn't a positive number")
+    return float(value)  # type: ignore[arg-type]

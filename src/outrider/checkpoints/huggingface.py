@@ -8,14 +8,14 @@ without weights can be opened as an outline, to see what the model would need.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from outrider.checkpoints import chat_template
+from outrider.checkpoints.excerpt import excerpt
 from outrider.checkpoints.hf_config import (
-    config_warnings,
     ends_turns_with,
     generation_defaults,
     hf_model_config,
@@ -57,9 +57,8 @@ class HuggingFaceOutline:
         self.default_system = chat_template.default_system(template) if is_chatml else ""
         self.generation = generation_defaults(folder)
         stop_ids = chat_template.stop_token_ids(self.chat_format, token_ids)
-        self.config = hf_model_config(folder, config, tokenizer, stop_ids)
+        self.config, self.warnings = hf_model_config(folder, config, tokenizer, stop_ids)
         self._quantisation = quantisation(str(folder / "config.json"), config)
-        self.warnings: Sequence[str] = config_warnings(self.config)
         self._shapes = dict(expected_tensors(self.config))
 
     def files(self) -> list[Path]:
@@ -94,7 +93,9 @@ class HuggingFaceModel(HuggingFaceOutline):
             tensors = open_safetensors(file)
             for name in tensors:
                 if name in found:
-                    raise CheckpointError(f"{file}: tensor {name} is in another file as well")
+                    raise CheckpointError(
+                        f"{file}: tensor {excerpt(name)} is in another file as well"
+                    )
             found |= tensors
         self._readers = open_tensors(str(folder), found, self.config, self._quantisation)
 

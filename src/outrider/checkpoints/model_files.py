@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from outrider.checkpoints.excerpt import shown
 from outrider.errors import CheckpointError
 
 MAX_JSON_BYTES = 1 << 28
@@ -28,6 +29,7 @@ JSON_FILES = (
     "chat_template.jinja",
     INDEX_FILE,
 )
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")  # the first that is there counts
 # Of a GGUF file: the first metadata key with its length, and the type of a string.
 _ARCHITECTURE_KEY = b"\x14\0\0\0\0\0\0\0general.architecture\x08\0\0\0"
 _ARCHITECTURE_AT = 24 + len(_ARCHITECTURE_KEY)
@@ -116,8 +118,8 @@ def weight_files(folder: Path) -> list[Path]:
         is_name = file.isprintable() and "/" not in file and "\\" not in file
         if not is_name or not file.endswith(".safetensors"):
             raise CheckpointError(
-                f"{index}: weight_map names {file!r}; only .safetensors files in the same folder "
-                "are allowed"
+                f"{index}: weight_map names {shown(file)}; only .safetensors files in the same "
+                "folder are allowed"
             )
         if not (folder / file).is_file():
             raise CheckpointError(f"{folder / file} is missing; fetch the model again")

@@ -23,7 +23,7 @@ import numpy as np
 from outrider.checkpoints.conversion import packed_slices
 from outrider.checkpoints.gguf_model import GgufModel
 from outrider.checkpoints.huggingface import HuggingFaceModel, HuggingFaceOutline
-from outrider.checkpoints.model_files import has_weights
+from outrider.checkpoints.model_files import TOKENIZER_FILES, has_weights
 from outrider.checkpoints.new_file import check_space, new_file
 from outrider.checkpoints.packed_files import (
     Hashing,
@@ -140,10 +140,17 @@ def plan(source: Outline, weights: str) -> tuple[TensorEntry, ...]:
     return lay_out(plan_tensors(tensors, step))
 
 
-def ensure_packed(path: Path, weights: str, config_home: Path, progress: Progress) -> Path:
+def ensure_packed(
+    path: Path,
+    weights: str,
+    config_home: Path,
+    progress: Progress,
+    check_tokenizer: Callable[[str], object] | None = None,
+) -> Path:
     """Find the packed file of a model, or make it; gives its path.
 
-    A model that this machine's memory can't hold is refused before anything is written or loaded.
+    A model that this machine's memory can't hold is refused before anything is written or loaded,
+    and so is one whose tokenizer `check_tokenizer` refuses with a `CheckpointError`.
     """
     memory_bytes = total_memory_bytes()
     found = find_packed(path, weights, config_home, progress)
@@ -157,10 +164,24 @@ def ensure_packed(path: Path, weights: str, config_home: Path, progress: Progres
     tensors = source_tensors(source)
     step = resolve_weights(tensors, weights, source.config, memory_bytes)
     check_fits(str(path), tensors, step, memory_bytes)
+    if check_tokenizer is not None and source.tokenizer_json():
+        _check_tokenizer(source, check_tokenizer)
     beside, at_home = packed_paths(path, weights, config_home)
     target = beside if os.access(beside.parent, os.W_OK) else at_home
     pack(source, weights, target, progress)
     return target
+
+
+def _check_tokenizer(source: Source, check: Callable[[str], object]) -> None:
+    """Add to an error which file the tokenizer came from."""
+    try:
+        check(source.tokenizer_json())
+    except CheckpointError as error:
+        files = source.files()
+        named = (file for file in files if file.name in TOKENIZER_FILES)
+        raise CheckpointError(
+            f"{next(named, files[0])}: {error.message}; fetch the model again"
+        ) from error
 
 
 def pack(source: Source, weights: str, path: Path, progress: Progress) -> None:

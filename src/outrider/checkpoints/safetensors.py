@@ -15,6 +15,7 @@ from typing import NoReturn, TypeGuard
 
 import numpy as np
 
+from outrider.checkpoints.excerpt import excerpt, shown
 from outrider.checkpoints.model_files import parse_json_object
 from outrider.errors import CheckpointError
 from outrider.kernels.layout import U8Array
@@ -93,7 +94,9 @@ class _Header:
         end = 0
         for name, (_, _, begin, stop) in sorted(found.items(), key=lambda item: item[1][2:]):
             if begin != end:
-                self.fail(f"tensor {name} begins at {begin}, not where the last one ends ({end})")
+                self.fail(
+                    f"tensor {excerpt(name)} begins at {begin}, not where the last one ends ({end})"
+                )
             end = stop
         if end != content.size:
             self.fail(f"its tensors take {end} bytes but it holds {content.size}")
@@ -104,21 +107,22 @@ class _Header:
             for name, (dtype, shape, begin, stop) in found.items()
         }
 
-    def _tensor(self, name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
-        if not name.isprintable():
-            self.fail(f"a tensor is named {name!r}, which can't be printed")
+    def _tensor(self, full_name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
+        name = excerpt(full_name)
+        if not full_name.isprintable():
+            self.fail(f"a tensor is named {name}, which can't be printed")
         if not isinstance(entry, dict):
             self.fail(f"tensor {name} isn't described by an object")
         dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
         if not isinstance(dtype, str) or dtype not in _ITEM_NBYTES:
-            self.fail(f"tensor {name} has the unknown dtype {dtype!r}")
+            self.fail(f"tensor {name} has the unknown dtype {shown(dtype)}")
         if not _is_counts(shape) or len(shape) > MAX_DIMS or 0 in shape:
-            self.fail(f"tensor {name} has the impossible shape {shape!r}")
+            self.fail(f"tensor {name} has the impossible shape {shown(shape)}")
         if not _is_counts(span) or len(span) != 2:
-            self.fail(f"tensor {name} has the impossible offsets {span!r}")
+            self.fail(f"tensor {name} has the impossible offsets {shown(span)}")
         nbytes = math.prod(shape) * _ITEM_NBYTES[dtype]  # Python's integers can't overflow
         if span[1] - span[0] != nbytes:
-            self.fail(f"tensor {name} of {nbytes} bytes has the offsets {span}")
+            self.fail(f"tensor {name} of {nbytes} bytes has the offsets {shown(span)}")
         return dtype, tuple(shape), span[0], span[1]
 
 

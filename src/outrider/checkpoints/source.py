@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider.checkpoints.excerpt import excerpt, shown
 from outrider.checkpoints.progress import Progress as Progress
 from outrider.checkpoints.progress import no_progress as no_progress
 from outrider.errors import CheckpointError
@@ -149,6 +150,7 @@ def _mlp_parts(prefix: str, f: int, c: int) -> Iterator[tuple[str, tuple[int, ..
 
 def _vision_tensors(vision: VisionConfig, c: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     h, f = vision.hidden_size, vision.intermediate_size
+    heads = vision.num_heads * vision.head_dim
     patches = vision.patches_per_side**2
     yield "vision.patch_embedding", (h, 3 * vision.patch_size**2)
     yield "vision.class_embedding", (h,)
@@ -157,8 +159,8 @@ def _vision_tensors(vision: VisionConfig, c: int) -> Iterator[tuple[str, tuple[i
         yield f"vision.{norm}", (h,)
         yield f"vision.{norm}.bias", (h,)
     for layer in range(vision.num_layers):
-        parts = {name: (h, h) for name in ("q_proj", "k_proj", "v_proj", "o_proj")}
-        parts |= {"fc1": (f, h), "fc2": (h, f)}
+        parts = dict.fromkeys(("q_proj", "k_proj", "v_proj"), (heads, h))
+        parts |= {"o_proj": (h, heads), "fc1": (f, h), "fc2": (h, f)}
         for name, shape in parts.items():
             yield f"vision.layers.{layer}.{name}", shape
             yield f"vision.layers.{layer}.{name}.bias", shape[:1]
@@ -180,19 +182,19 @@ def check_tensors(
     for name, shape in expected.items():
         if name not in found:
             raise CheckpointError(
-                f"{label}: tensor {name} is missing; expected shape {list(shape)}; "
+                f"{label}: tensor {excerpt(name)} is missing; expected shape {list(shape)}; "
                 "fetch the model again"
             )
         if found[name] != shape:
             raise CheckpointError(
-                f"{label}: tensor {name} has shape {list(found[name])} but the model's config "
-                f"says {list(shape)}; fetch or convert the model again"
+                f"{label}: tensor {name} has shape {shown(list(found[name]))} but the model's "
+                f"config says {list(shape)}; fetch or convert the model again"
             )
     for name in found:
         if name not in expected and name not in optional and not _IGNORED.search(name):
             raise CheckpointError(
-                f"{label}: tensor {name} isn't part of the model that its config describes; "
-                "Outrider can't run it"
+                f"{label}: tensor {excerpt(name)} isn't part of the model that its config "
+                "describes; Outrider can't run it"
             )
 
 
@@ -202,20 +204,27 @@ def model_config(label: str, fields: Mapping[str, object]) -> ModelConfig:
         value = fields[name]
         if not _is_integer(value, 1, maximum):
             raise CheckpointError(
-                f"{label}: {name} is {value!r}; it must be a positive integer up to {maximum}"
+                f"{label}: {name} is {shown(value)}; it must be a positive integer up to {maximum}"
             )
-    for name in ("rms_norm_eps", "rope_theta"):
-        value = fields[name]
-        if not _is_positive(value):
-            raise CheckpointError(f"{label}: {name} is {value!r}; it must be a positive number")
+    eps, theta = fields["rms_norm_eps"], fields["rope_theta"]
+    if not _is_number(eps) or eps < 0:
+        raise CheckpointError(
+            f"{label}: rms_norm_eps is {shown(eps)}; it must be a number from 0 up"
+        )
+    if not _is_number(theta) or theta <= 0:
+        raise CheckpointError(
+            f"{label}: rope_theta is {shown(theta)}; it must be a positive number"
+        )
     vocab_size = fields["vocab_size"]
     ids = (fields.get("bos_token_id"), *_tuple(fields.get("eos_token_ids")))
     for token_id in ids:
         if token_id is not None and not _is_id(token_id, vocab_size):
             raise CheckpointError(
-                f"{label}: token id {token_id!r} is outside the vocabulary of {vocab_size}"
+                f"{label}: token id {shown(token_id)} is outside the vocabulary of {vocab_size}"
             )
     try:
+        # Whole numbers can be larger than packed headers hold.
+        fields = {**fields, "rms_norm_eps": float(eps), "rope_theta": float(theta)}
         return ModelConfig(**fields)  # type: ignore[arg-type]
     except ValueError as error:
         raise CheckpointError(f"{label}: {error}") from error
@@ -243,8 +252,8 @@ def _is_integer(value: object, minimum: int, maximum: int) -> bool:
     return type(value) is int and minimum <= value <= maximum
 
 
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 def _is_id(value: object, vocab_size: object) -> bool:

@@ -9,24 +9,34 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
+import os
 import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
 
 from outrider.checkpoints import downloads
+from outrider.checkpoints.excerpt import excerpt, shown
 from outrider.checkpoints.known_models import KNOWN_MODELS, WheelModel
-from outrider.checkpoints.model_files import JSON_FILES, checkpoint_files, split_parts
+from outrider.checkpoints.model_files import (
+    JSON_FILES,
+    checkpoint_files,
+    gguf_architecture,
+    split_parts,
+)
 from outrider.checkpoints.new_file import check_space, new_file, write_file
 from outrider.checkpoints.packed_files import packed_key
 from outrider.checkpoints.progress import Progress, no_progress
 from outrider.errors import CheckpointError, StoreError
 
+_log = logging.getLogger(__name__)
 HUB_PREFIX = "hf:"
 _LOCK_POLL_S = 0.2
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
@@ -35,6 +45,7 @@ _HUB_NAME = re.compile(
     rf"(?:@(?P<revision>{_PART}))?"
 )
 _RECORD_FILE = "model.json"
+_MAX_NAME_CHARS = 240  # file systems allow 255 bytes, of which a lock's suffix takes some
 
 
 @dataclass(frozen=True)
@@ -120,8 +131,8 @@ class Store:
         """Delete a pulled model, its packed files and what an unfinished pull has left."""
         if name not in self._known and not name.startswith(HUB_PREFIX):
             raise StoreError(
-                f"{name} isn't the name of a pulled model; `outrider models` lists them, other "
-                "files are yours to delete"
+                f"{excerpt(name)} isn't the name of a pulled model; `outrider models` lists them, "
+                "other files are yours to delete"
             )
         key = self._key(name)
         folders = [self._models / key, self._downloads / key]
@@ -144,22 +155,24 @@ class Store:
 
     def resolve(self, name_or_path: str) -> Path:
         """Find the file or folder of a model: an existing path first, then a pulled name."""
-        path = Path(name_or_path).expanduser()
-        if path.is_file() or (path / "config.json").is_file():
+        # Functions of os.path call what no file can be called, or nobody may see, not there.
+        path = Path(os.path.expanduser(name_or_path))
+        if os.path.isfile(path) or os.path.isfile(path / "config.json"):
             return path
+        shown_name = excerpt(name_or_path)
         is_hub = name_or_path.startswith(HUB_PREFIX)
         if name_or_path in self._known or is_hub:
             found = self._find(self._key(name_or_path))
             if found is not None:
                 return found
-            raise StoreError(f"model {name_or_path} isn't here; run: outrider pull {name_or_path}")
-        if "/" in name_or_path or name_or_path.endswith(".gguf") or path.is_dir():
+            raise StoreError(f"model {shown_name} isn't here; run: outrider pull {shown_name}")
+        if "/" in name_or_path or name_or_path.endswith(".gguf") or os.path.isdir(path):
             raise StoreError(
-                f"there is no model at {name_or_path}; name a .gguf file or a folder with "
+                f"there is no model at {shown_name}; name a .gguf file or a folder with "
                 "config.json and safetensors"
             )
         raise StoreError(
-            f"model {name_or_path} isn't known; known are {', '.join(self._known)}, hf:ORG/NAME "
+            f"model {shown_name} isn't known; known are {', '.join(self._known)}, hf:ORG/NAME "
             "and paths of .gguf files or safetensors folders"
         )
 
@@ -181,9 +194,9 @@ class Store:
         if name in self._known:
             return name
         match = _HUB_NAME.fullmatch(name)
-        if match is None or ".." in name or "--" in name:
+        if match is None or ".." in name or "--" in name or len(name) > _MAX_NAME_CHARS:
             raise StoreError(
-                f"{name!r} can't be pulled; known are {', '.join(self._known)}, hf:ORG/NAME, "
+                f"{shown(name)} can't be pulled; known are {', '.join(self._known)}, hf:ORG/NAME, "
                 "hf:ORG/NAME/FILE.gguf and either of them with @REVISION"
             )
         return name.replace(HUB_PREFIX, "hf--").replace("/", "--")
@@ -242,16 +255,55 @@ class Store:
         )
         try:
             files = split_parts(folder / file) if file else checkpoint_files(folder)
-            sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
-        except (CheckpointError, FileNotFoundError) as error:
+            if not all(path.is_file() for path in files):
+                raise CheckpointError(f"{file} isn't among its files")
+        except CheckpointError as error:
             hint = "" if file else "; a repository of GGUF files needs hf:ORG/NAME/FILE.gguf"
             raise StoreError(f"{name} has no model Outrider can read: {error}{hint}") from error
+        if file:
+            files += self._pull_tower(name, files[0], progress)
+        sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
         licence = _licence(folder / "README.md")
         self._write_record(key, _Record(name, sizes, not file, "", licence))
+
+    def _pull_tower(self, name: str, model: Path, progress: Progress) -> list[Path]:
+        """Fetch the image tower of a Llama 4 GGUF file, and put it where it will be looked for."""
+        if gguf_architecture(model) not in ("", "llama4"):
+            return []
+        match = _HUB_NAME.fullmatch(name)
+        assert match is not None
+        repository, revision = match["repository"], match["revision"]
+        folder = self._models / self._key(name)
+        towers = _tower_files(downloads.list_repository(repository, revision, folder))
+        if len(towers) != 1:
+            for tower in towers:
+                progress(0, 0, f"Leaving out {excerpt(tower)}: one image tower has to be chosen")
+            if towers:
+                names = excerpt(", ".join(towers))
+                _log.warning(
+                    "%s has several image towers (%s); put one beside %s", repository, names, model
+                )
+            return []
+        downloads.download_repository(repository, revision, towers, folder, progress)
+        beside = model.with_name(Path(towers[0]).name)
+        (folder / towers[0]).replace(beside)
+        return [beside]
 
     def _write_record(self, key: str, record: _Record) -> None:
         content = msgspec.json.format(msgspec.json.encode(record))
         write_file(self._models / key / _RECORD_FILE, content)
+
+
+def _tower_files(names: Sequence[str]) -> list[str]:
+    """Give the one mmproj file to fetch of a repository's; several, if none of them is it."""
+    towers = [name for name in names if fnmatchcase(Path(name).name, "mmproj*.gguf")]
+    towers = [name for name in towers if re.fullmatch(rf"{_PART}(?:/{_PART})*", name)]
+    for precision in ("bf16", "f16"):
+        # "bf16" contains "f16", but is asked for first.
+        named = [name for name in towers if precision in Path(name).name.lower()]
+        if len(towers) > 1 and len(named) == 1:
+            return named
+    return towers
 
 
 def _read_record(file: Path) -> _Record | None:

@@ -80,7 +80,8 @@ def load_engine(config: EngineConfig) -> LoadedModel:
     """Load `config.model`, which has to be pulled or be a path; packs its weights if needed."""
     home = Path(config.home).expanduser()
     source = Store(home).resolve(config.model)
-    packed = PackedModel.open(ensure_packed(source, config.weights, home, no_progress))
+    path = ensure_packed(source, config.weights, home, no_progress, Tokenizer)
+    packed = PackedModel.open(path)
     model = packed.config
     plan = plan_kv(config, model, packed.nbytes, available_memory_bytes())
     tensors, context = PackedTensors(packed), make_context(config)
@@ -97,7 +98,8 @@ def load_engine(config: EngineConfig) -> LoadedModel:
     eos_token_ids = set(model.eos_token_ids)
     if tokenizer is not None:
         # What ends a turn in the chat format ends an answer, even if the file names fewer tokens.
-        eos_token_ids.update(stop_token_ids(chat, tokenizer))
+        stop_ids = stop_token_ids(chat, tokenizer)
+        eos_token_ids.update(stop for stop in stop_ids if stop < model.vocab_size)
     return LoadedModel(
         engine=Engine(runner, tokenizer, config, tuple(sorted(eos_token_ids))),
         runner=runner,

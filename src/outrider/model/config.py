@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+NO_TOKEN = -1  # stands for a token that the vocabulary lacks
 BLOCK_SIZE = 16  # tokens per block of the KV cache
 
 
@@ -42,10 +43,16 @@ class VisionConfig(msgspec.Struct, frozen=True, kw_only=True):
     shuffle: int  # patches along each side that pixel shuffle joins to one token
     adapter_size: int  # width between the two matrices of the adapter
     output_size: int  # width of the adapter's result, which the projector takes
-    patch_token_id: int  # the id whose embeddings are replaced by image features
+    # The id whose embeddings are replaced by image features; `NO_TOKEN`: images are refused.
+    patch_token_id: int
     max_tiles: int = 16  # of one image, the global tile not counted
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @property
+    def head_dim(self) -> int:
+        """Values per head; all heads together may be narrower than the hidden size."""
+        return self.hidden_size // self.num_heads
 
     @property
     def patches_per_side(self) -> int:
@@ -109,10 +116,12 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"head_dim {self.head_dim} is odd; RoPE needs pairs")
         if self.chunked_layers and self.attention_chunk_size <= 0:
             raise ValueError("chunked layers need an attention_chunk_size above 0")
-        if self.moe_layers and not 1 <= self.num_experts_per_token <= self.num_experts:
+        if self.moe_layers and not 0 <= self.num_experts_per_token <= self.num_experts:
             raise ValueError(
                 f"a token can't meet {self.num_experts_per_token} of {self.num_experts} experts"
             )
+        if self.moe_layers and not self.num_experts:
+            raise ValueError("there are layers of experts but no experts")
         if self.moe_layers and self.expert_intermediate_size <= 0:
             raise ValueError("experts need an intermediate size above 0")
         if self.attn_temperature_tuning and self.nope_layers and self.floor_scale <= 0:

@@ -109,7 +109,7 @@ def tile_rotation(vision: VisionConfig) -> Rotation:
     The first half of a head's pairs turns with the column, the second with the row, both counted
     from 1; the class token, which is last, doesn't turn (transformers, modeling_llama4.py).
     """
-    side, per_axis = vision.patches_per_side, vision.hidden_size // vision.num_heads // 4
+    side, per_axis = vision.patches_per_side, vision.head_dim // 4
     exponents = np.arange(per_axis, dtype=np.float32) / np.float32(per_axis)
     frequencies = (1 / np.float32(vision.rope_theta) ** exponents).astype(np.float32)
     counted = np.arange(1, side + 1, dtype=np.float32)[:, None] * frequencies  # [side, D/4]

@@ -50,10 +50,10 @@ class VisionLayer:
     """Weights of one block; fields are named as in Hugging Face's checkpoints."""
 
     input_layernorm: Norm
-    q_proj: Affine  # [H, H]
+    q_proj: Affine  # [N D, H]
     k_proj: Affine
     v_proj: Affine
-    o_proj: Affine
+    o_proj: Affine  # [H, N D]
     post_attention_layernorm: Norm
     fc1: Affine  # [F, H]
     fc2: Affine  # [H, F]
@@ -85,12 +85,13 @@ class TileScratch:
 
         self.x = empty(hidden)  # [P, H] the residual stream
         self.normed = empty(hidden)
-        self.q, self.k, self.v, self.attended = (empty(hidden) for _ in range(4))
+        width = vision.num_heads * vision.head_dim
+        self.q, self.k, self.v, self.attended = (empty(width) for _ in range(4))  # [P, N D]
         self.wide = empty(vision.intermediate_size)  # [P, F]
         heads = (length, vision.num_heads, -1)  # views [P, N, D]
         self.q_heads, self.k_heads = self.q.reshape(heads), self.k.reshape(heads)
         self.v_heads, self.attended_heads = self.v.reshape(heads), self.attended.reshape(heads)
-        self._lay_out_cache(length, vision.num_heads, hidden // vision.num_heads)
+        self._lay_out_cache(length, vision.num_heads, vision.head_dim)
 
     def _lay_out_cache(self, length: int, num_heads: int, head_dim: int) -> None:
         """Make a KV cache that holds one sequence, which every block writes anew."""

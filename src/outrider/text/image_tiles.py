@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from outrider.errors import CheckpointError, InvalidRequest
-from outrider.model.config import VisionConfig
+from outrider.model.config import NO_TOKEN, VisionConfig
 from outrider.text.image_file import DECODING_ERRORS, check_size, reason
 from outrider.text.tokenizer import Tokenizer
 
@@ -45,6 +46,12 @@ def cut_tiles(image: Image.Image, vision: VisionConfig, param: str = "image") ->
     """Turn, convert, fit and cut an image; `param` is what errors call it."""
     from PIL import Image
 
+    if vision.patch_token_id == NO_TOKEN:
+        raise InvalidRequest(
+            f"{param} can't be shown to this model: its vocabulary lacks the image token that its "
+            "config names; send text alone",
+            param,
+        )
     check_size(*image.size, param)
     try:
         picture = _turned(_rgb(image), _orientation(image))
@@ -75,11 +82,11 @@ def best_canvas(width: int, height: int, vision: VisionConfig) -> tuple[int, int
     The canvas that enlarges it least or, if every one is too small, the one that shrinks it least;
     of those that scale it equally the one with the fewest tiles.
     """
-    scales: dict[tuple[int, int], float] = {}
-    for rows in range(1, vision.max_tiles + 1):
-        for cols in range(1, vision.max_tiles // rows + 1):
-            across, down = cols * vision.image_size / width, rows * vision.image_size / height
-            scales[rows, cols] = _as_f32(min(across, down))
+    side = vision.image_size
+    scales = {
+        (rows, cols): _as_f32(min(cols * side / width, rows * side / height))
+        for rows, cols in _canvases(vision.max_tiles)
+    }
     enlarging = [scale for scale in scales.values() if scale >= 1]
     chosen = min(enlarging) if enlarging else max(scales.values())
     equal = [canvas for canvas, scale in scales.items() if scale == chosen]
@@ -105,6 +112,13 @@ def image_token_ids(tiled: TiledImage, vision: VisionConfig, tokenizer: Tokenize
         row = [*tile, *next_tile * (tiled.cols - 1), tokenizer.special("<|tile_y_separator|>")]
         token_ids += row * tiled.rows
     return [*token_ids, tokenizer.special("<|image|>"), *tile, tokenizer.special("<|image_end|>")]
+
+
+@cache
+def _canvases(max_tiles: int) -> tuple[tuple[int, int], ...]:
+    return tuple(
+        (rows, cols) for rows in range(1, max_tiles + 1) for cols in range(1, max_tiles // rows + 1)
+    )
 
 
 def _as_f32(value: float) -> float:

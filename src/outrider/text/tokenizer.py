@@ -29,6 +29,7 @@ _LONG_RUN = re.compile(rf"(?<!\s)\s{{{MAX_RUN_CHARS + 1},}}|(?<!\S)\S{{{MAX_RUN_
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _METASPACE = "▁"
+_MAX_REASON_CHARS = 200  # the library quotes tokens of any length
 
 
 class _AddedToken(msgspec.Struct):
@@ -71,7 +72,8 @@ class Tokenizer:
         self._is_byte_level = "ByteLevel" in decoders
         self._has_byte_tokens = parts.model.byte_fallback or "ByteFallback" in decoders
         self._strips_space = bool(decoders & {"Strip", "Metaspace"})
-        self.prefix_ids = self._read_prefix()
+        with _BareErrors():
+            self.prefix_ids = self._read_prefix()
         # The library leaves special tokens in a text alone once it is told so, but not the other
         # added ones (test_no_added_token_is_recognised_in_content); so here all are special.
         library.encode_special_tokens = True
@@ -198,7 +200,7 @@ class _BareErrors:
         traceback: TracebackType | None,
     ) -> None:
         if kind is Exception:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0][:_MAX_REASON_CHARS]
             raise CheckpointError(f"the tokenizer can't be read: {reason}") from error
 
 
