@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fake_engine import FakeTokenizer
-from outrider.engine.sampler import Sampled, Sampler, SamplerState, choose
+from outrider import kernels
+from outrider.engine.sampler import Sampled, Sampler, SamplerState
+from outrider.kernels.reference_sampling import token_weights
 from outrider.types import SamplingParams
 
 UNIFORMS = (np.arange(2000) + 0.5) / 2000
@@ -31,8 +33,13 @@ def make_logits(seed: int, *shape: int, scale: float = 3.0) -> NDArray[np.float3
     return (generator.standard_normal(shape) * scale).astype(np.float32)
 
 
-def to_weights(row: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
-    return np.exp((row - row.max()) / np.float32(temperature))
+def choose(logits: NDArray[np.float32], params: SamplingParams, uniforms: Any) -> list[int]:
+    """Choose once per random number."""
+    rules = np.array([(*SamplerState(params, 0, ()).rule, uniform) for uniform in uniforms])
+    rows = np.tile(logits, (len(rules), 1))
+    token_ids = np.empty(len(rules), np.int32)
+    kernels.choose_tokens(kernels.Context(1), rows, rules, token_ids)
+    return token_ids.tolist()
 
 
 def reference(weights: NDArray[np.float32], params: SamplingParams) -> NDArray[np.float64]:
@@ -71,10 +78,9 @@ filters = st.builds(
 def test_each_token_is_chosen_as_often_as_the_reference_says(
     params: SamplingParams, seed: int, vocab_size: int, scale: float
 ) -> None:
-    weights = to_weights(make_logits(seed, vocab_size, scale=scale))
-    chosen = [choose(weights, params, float(uniform)) for uniform in UNIFORMS]
-    shares = np.bincount(chosen, minlength=vocab_size) / len(UNIFORMS)
-    expected = reference(weights, params)
+    logits = make_logits(seed, vocab_size, scale=scale)
+    shares = np.bincount(choose(logits, params, UNIFORMS), minlength=vocab_size) / len(UNIFORMS)
+    expected = reference(token_weights(logits, float(logits.max()), 1), params)
     # On a grid of uniforms, inverse CDF hits every interval to within one point at each end.
     assert np.abs(shares - expected).max() < 2 / len(UNIFORMS)
     assert (shares[expected == 0] == 0).all()
@@ -83,11 +89,10 @@ def test_each_token_is_chosen_as_often_as_the_reference_says(
 @given(params=filters, seed=st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
 def test_of_equal_weights_the_lower_ids_are_kept(params: SamplingParams, seed: int) -> None:
-    weights = np.random.default_rng(seed).choice([1, 0.5, 0.25, 0], 300).astype(np.float32)
-    weights[17] = 1
-    expected = reference(weights, params)
-    chosen = {choose(weights, params, float(uniform)) for uniform in UNIFORMS}
-    assert chosen <= set(np.flatnonzero(expected).tolist())
+    logits = np.random.default_rng(seed).choice([0, -1, -2, -np.inf], 300).astype(np.float32)
+    logits[17] = 0
+    expected = reference(token_weights(logits, 0, 1), params)
+    assert set(choose(logits, params, UNIFORMS)) <= set(np.flatnonzero(expected).tolist())
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
@@ -96,9 +101,9 @@ def test_of_equal_weights_the_lower_ids_are_kept(params: SamplingParams, seed: i
 def test_the_ends_of_the_unit_interval_choose_possible_tokens(
     uniform: float, top_p: float, vocab_size: int
 ) -> None:
-    weights = np.zeros(vocab_size, np.float32)
-    weights[vocab_size // 2] = 1
-    assert choose(weights, SamplingParams(top_p=top_p), uniform) == vocab_size // 2
+    logits = np.full(vocab_size, -np.inf, np.float32)
+    logits[vocab_size // 2] = 1
+    assert choose(logits, SamplingParams(top_p=top_p), [uniform]) == [vocab_size // 2]
 
 
 def any_params(number: int) -> SamplingParams:
@@ -220,10 +225,30 @@ def test_absurd_penalties_still_give_a_token(penalty: float) -> None:
     assert sample_one(make_logits(0, 50), params, prompt=tuple(range(10))).token_id is not None
 
 
+@pytest.mark.parametrize("penalty", [1e-30, 0.5, 2.0, 1e6])
+def test_penalties_leave_impossible_tokens_impossible(penalty: float) -> None:
+    logits = np.full(50, -np.inf, np.float32)
+    params = SamplingParams(repetition_penalty=penalty, frequency_penalty=-1, logit_bias={3: 100})
+    state = SamplerState(params, 0, range(20))
+    assert sample_one(logits, params, prompt=tuple(range(20))).token_id is None
+    assert state.penalties is not None
+    state.penalties.apply(logits)
+    assert (logits == -np.inf).all()
+
+
+def test_threads_are_shared_with_a_context_that_is_given() -> None:
+    logits = make_logits(3, 7, 20000)
+    states = [SamplerState(any_params(number), 0, (1, 2)) for number in range(7)]
+    alone = Sampler(AnyTokenizer()).sample(logits.copy(), states, list(range(7)))
+    shared = Sampler(AnyTokenizer(), kernels.Context(3))
+    assert shared.sample(logits.copy(), states, list(range(7))) == alone
+
+
 def test_logprobs_are_the_log_softmax_of_the_raw_logits() -> None:
     row = make_logits(4, 90)
     expected = row - np.log(np.exp(row.astype(np.float64)).sum())
-    params = SamplingParams(temperature=0.3, seed=2, logit_bias={8: 9.0}, logprobs=5)
+    bias = {8: 9.0, int(row.argmax()): -1.0}
+    params = SamplingParams(temperature=0.3, seed=2, logit_bias=bias, logprobs=5)
     for position in range(20):
         sampled = sample_one(row, params, position)
         assert sampled.logprob is not None

@@ -54,6 +54,7 @@ class Peer:
         )
         theirs.close()
         self.messages: list[FromEngine] = []
+        self.num_seen = 0
 
     def send(self, *messages: ToEngine) -> None:
         self.socket.sendall(b"".join(encode_frame(message) for message in messages))
@@ -61,13 +62,14 @@ class Peer:
     def wait_for(self, is_wanted: Callable[[Any], bool]) -> Any:
         """Read until a message is the wanted one; keeps everything read in `messages`."""
         while True:
+            # What arrived together with the last wanted one counts, too.
+            while self.num_seen < len(self.messages):
+                self.num_seen += 1
+                if is_wanted(self.messages[self.num_seen - 1]):
+                    return self.messages[self.num_seen - 1]
             data = self.socket.recv(1 << 20)
             assert data, "the engine process closed its socket"
-            received = self.decoder.feed(data)
-            self.messages += received
-            for message in received:
-                if is_wanted(message):
-                    return message
+            self.messages += self.decoder.feed(data)
 
     def finish(self) -> tuple[int, str]:
         _, stderr = self.process.communicate(timeout=20)

@@ -3,7 +3,7 @@
 Every sequence is sampled by operations on its own row only, and its random numbers are a function
 of (seed, choice, output position). So a token depends neither on the batch nor on a preemption.
 A grammar's mask comes before everything; then the order of the steps is that of `SamplingParams`,
-and each filter sees what the former one left.
+and each filter sees what the former one left. Temperature, filters and choice are kernels.
 """
 
 from __future__ import annotations
@@ -17,18 +17,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider import kernels
 from outrider.engine.grammar import Matcher
 from outrider.errors import InvalidRequest
 from outrider.types import SamplingParams, TokenAlternative, TokenLogprob
 
 Row = NDArray[np.float32]  # [V]
-Ids = NDArray[np.int64]
+Rows = NDArray[np.float32]  # [R, V]
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
-_CHUNK = 128  # entries per partial sum of the two-level inverse CDF
-# Weights (relative to the best token) above which candidates are looked for, before all of V.
-_THRESHOLDS = (0.05, 2e-3, 1e-4, 1e-6)
 
 
 class TokenBytes(Protocol):
@@ -52,13 +50,22 @@ class Sampled:
     failure: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The log-softmax of a row of raw logits, as far as an answer shows it."""
+
+    log_total: float  # of the row: log-probability = logit - log_total
+    token_ids: list[int]  # the best, best first
+    logits: list[float]  # theirs
+
+
 class SamplerState:
     """What sampling remembers of one sequence: its random stream, its penalties, its grammar.
 
     A sequence that is preempted keeps it: tokens are computed again but never sampled again.
     """
 
-    __slots__ = ("is_greedy", "matcher", "params", "penalties", "stream")
+    __slots__ = ("is_greedy", "matcher", "params", "penalties", "rule", "stream")
 
     def __init__(
         self,
@@ -77,10 +84,20 @@ class SamplerState:
         self.matcher = matcher
         self.stream = _mix((seed + _GOLDEN * (choice + 1)) & _MASK)
         self.penalties = Penalties(params, prompt_token_ids) if _has_penalties(params) else None
-        is_argmax = params.temperature == 0 or params.top_k == 1
-        # Whether the token is the argmax of the row as it is, with nothing else to do.
+        # Whether the token is the best of the row as it is, with nothing else to do.
         self.is_greedy = (
-            is_argmax and self.penalties is None and params.logprobs is None and matcher is None
+            (params.temperature == 0 or params.top_k == 1)
+            and self.penalties is None
+            and params.logprobs is None
+            and matcher is None
+        )
+        # The columns of the kernel's rules, up to the random number.
+        self.rule = (
+            params.temperature,
+            float(params.top_k),
+            params.top_p,
+            params.min_p,
+            params.top_a,
         )
 
     def observe(self, token_id: int) -> None:
@@ -121,20 +138,28 @@ class Penalties:
         self._is_seen[row] = True
         self._counts[row] += 1
 
-    def apply(self, logits: Row) -> None:
-        """Change the logits of the tokens in the table, in place."""
+    def apply(self, logits: Row) -> Row:
+        """Change the logits of the tokens in the table, in place; gives what they were."""
         size = self._size
         token_ids, counts = self._token_ids[:size], self._counts[:size]
-        x = logits[token_ids] + self._bias[:size]
+        before: Row = logits[token_ids]
+        x = before + self._bias[:size]
         # Bounds keep absurd penalties from making infinities, which would look like a broken model.
+        # What a mask made -inf stays so.
         repetition = np.float32(max(self._params.repetition_penalty, 1e-30))
         if repetition != 1:
             with np.errstate(over="ignore"):
                 penalised = np.where(x > 0, x / repetition, x * repetition)
-            x = np.where(self._is_seen[:size], penalised.clip(-1e30, 1e30), x)
+            is_seen = self._is_seen[:size] & np.isfinite(x)
+            x = np.where(is_seen, penalised.clip(-1e30, 1e30), x)
         x -= np.float32(self._params.frequency_penalty) * counts
         x -= np.float32(self._params.presence_penalty) * (counts > 0)
         logits[token_ids] = x
+        return before
+
+    def find(self, token_id: int) -> int | None:
+        """Give the place of a token in the table, if it has one."""
+        return self._rows.get(token_id)
 
     def _add_row(self, token_id: int) -> int:
         row = self._size
@@ -151,172 +176,106 @@ class Penalties:
         return row
 
 
-class Sampler:
-    """Chooses one token per row of logits."""
+class _Edits:
+    """What grammars and penalties did to rows of logits."""
 
-    def __init__(self, tokenizer: TokenBytes) -> None:
+    def __init__(self) -> None:
+        self.failures: dict[int, str] = {}
+        self._before: dict[int, Row] = {}  # logits of the tokens in a row's table of penalties
+
+    def make(self, logits: Rows, states: Items[SamplerState], is_finite: NDArray[np.bool_]) -> None:
+        """Mask and penalise the rows, in place; a mask must not hide a broken model."""
+        for row, state in enumerate(states):
+            if not is_finite[row]:
+                continue
+            if state.matcher is not None and (failure := state.matcher.mask(logits[row])):
+                self.failures[row] = failure
+            elif state.penalties is not None:
+                self._before[row] = state.penalties.apply(logits[row])
+
+    def raw_logit(self, logits: Rows, row: int, state: SamplerState, token_id: int) -> float:
+        """Give the model's own logit of a token that was chosen, so one that no mask took away."""
+        place = None if state.penalties is None else state.penalties.find(token_id)
+        return float(logits[row, token_id] if place is None else self._before[row][place])
+
+
+class Sampler:
+    """Chooses one token per row of logits, on the threads of `context` or on the caller's."""
+
+    def __init__(self, tokenizer: TokenBytes, context: kernels.Context | None = None) -> None:
         self._tokenizer = tokenizer
+        self._context = context or kernels.Context(1)
 
     def sample(
-        self, logits: NDArray[np.float32], states: Items[SamplerState], positions: Items[int]
+        self, logits: Rows, states: Items[SamplerState], positions: Items[int]
     ) -> list[Sampled]:
         """Choose a token for each row; `positions` are the numbers of output tokens so far.
 
-        logits [R, V] may be overwritten.
+        logits [R, V], contiguous, may be overwritten.
         """
         if all(state.is_greedy for state in states):
-            return _argmax_rows(logits)
-        return [
-            self._sample_row(logits[row], state, positions[row]) for row, state in enumerate(states)
+            best = self._find_best(logits).tolist()
+            return [Sampled(token_id if token_id >= 0 else None) for token_id in best]
+        rankings = self._rank(logits, states)
+        edits = _Edits()
+        if any(state.matcher or state.penalties for state in states):
+            edits.make(logits, states, self._find_best(logits) >= 0)
+        rules = [
+            (*state.rule, state.uniform(position) if state.rule[0] > 0 else 0.0)
+            for state, position in zip(states, positions, strict=True)
         ]
+        token_ids = self._choose(logits, np.array(rules, np.float64).reshape(-1, 6)).tolist()
+        sampled = []
+        for row, token_id in enumerate(token_ids):
+            if row in edits.failures or token_id < 0:
+                sampled.append(Sampled(None, failure=edits.failures.get(row, "")))
+            elif row in rankings:
+                raw = edits.raw_logit(logits, row, states[row], token_id)
+                logprob = self._logprob(rankings[row], token_id, raw)
+                sampled.append(Sampled(token_id, logprob))
+            else:
+                sampled.append(Sampled(token_id))
+        return sampled
 
-    def _sample_row(self, row: Row, state: SamplerState, position: int) -> Sampled:
-        params = state.params
-        best = int(row.argmax())
-        if not math.isfinite(row[best]):
-            return Sampled(None)
-        if state.is_greedy:
-            return Sampled(best)
-        raw = row
-        if params.logprobs is not None and (state.matcher or state.penalties):
-            raw = row.copy()
-        if state.matcher is not None:
-            if failure := state.matcher.mask(row):
-                return Sampled(None, failure=failure)
-            best = int(row.argmax())
-            if not math.isfinite(row[best]):
-                return Sampled(None)
-        if state.penalties is not None:
-            state.penalties.apply(row)
-            best = int(row.argmax())
-        token_id = best
-        if params.temperature > 0 and params.top_k != 1:
-            weights = _weights(row, best, params.temperature)
-            token_id = choose(weights, params, state.uniform(position))
-        if params.logprobs is None:
-            return Sampled(token_id)
-        return Sampled(token_id, self._logprob(raw, token_id, params.logprobs))
+    def _find_best(self, logits: Rows) -> NDArray[np.int32]:
+        rules = np.zeros((len(logits), 6))  # temperature 0
+        rules[:, 2] = 1  # and no cut
+        return self._choose(logits, rules)
 
-    def _logprob(self, row: Row, token_id: int, num_top: int) -> TokenLogprob:
-        """Give log-softmax values of the raw logits [V]."""
-        best = int(row.argmax())
-        weights = _weights(row, best, 1.0)
-        log_total = float(row[best]) + math.log(float(weights.sum(dtype=np.float64)))
+    def _choose(self, logits: Rows, rules: NDArray[np.float64]) -> NDArray[np.int32]:
+        token_ids = np.empty(len(logits), np.int32)
+        kernels.choose_tokens(self._context, logits, rules, token_ids)
+        return token_ids
+
+    def _rank(self, logits: Rows, states: Items[SamplerState]) -> dict[int, Ranking]:
+        """Rank the raw logits of the rows whose log-probabilities are wanted."""
+        counts = {
+            row: state.params.logprobs
+            for row, state in enumerate(states)
+            if state.params.logprobs is not None
+        }
+        if not counts:
+            return {}
+        rows = np.array(list(counts), np.int32)
+        token_ids = np.empty((len(rows), max(1, *counts.values())), np.int32)
+        totals = np.empty(len(rows), np.float64)
+        kernels.rank_tokens(self._context, logits, rows, token_ids, totals)
+        rankings = {}
+        for (row, count), ids, total in zip(counts.items(), token_ids, totals, strict=True):
+            if ids[0] < 0:
+                continue  # not finite: there will be no token either
+            log_total = float(logits[row, ids[0]]) + math.log(total)
+            best = ids[: min(count, logits.shape[1])]
+            rankings[row] = Ranking(log_total, best.tolist(), logits[row, best].tolist())
+        return rankings
+
+    def _logprob(self, ranking: Ranking, token_id: int, logit: float) -> TokenLogprob:
         token_bytes = self._tokenizer.token_bytes
         top = tuple(
-            TokenAlternative(other, token_bytes(other), float(row[other]) - log_total)
-            for other in (_top_k(weights, num_top).tolist() if num_top else [])
+            TokenAlternative(other, token_bytes(other), value - ranking.log_total)
+            for other, value in zip(ranking.token_ids, ranking.logits, strict=True)
         )
-        logprob = float(row[token_id]) - log_total
-        return TokenLogprob(token_id, token_bytes(token_id), logprob, top)
-
-
-def choose(weights: Row, params: SamplingParams, uniform: float) -> int:
-    """Filter the weights [V] (the best is 1) and choose by inverse CDF in the order of ids."""
-    is_filtered = _has_top_k(weights, params) or params.top_p < 1
-    if not is_filtered and params.min_p == 0 and params.top_a == 0:
-        return _choose_from_all(weights, uniform)
-    total = float(weights.sum(dtype=np.float64))
-    token_ids = _candidates(weights, params, total)
-    kept = weights[token_ids]
-    descending = np.sort(kept)[::-1]
-    size = _count_kept(descending, params, total, _has_top_k(weights, params))
-    is_kept = kept >= descending[size - 1]
-    num_extra = int(np.count_nonzero(is_kept)) - size
-    if num_extra:  # of equal weights the lower ids stay
-        is_kept[np.flatnonzero(kept == descending[size - 1])[-num_extra:]] = False
-    cdf = kept[is_kept].cumsum(dtype=np.float64)
-    return int(token_ids[is_kept][_pick(cdf, uniform * float(cdf[-1]))])
-
-
-def _has_top_k(weights: Row, params: SamplingParams) -> bool:
-    return 0 < params.top_k < len(weights)
-
-
-def _candidates(weights: Row, params: SamplingParams, total: float) -> Ids:
-    """Give ids, ascending, of the best weights: at least those that pass the filters."""
-    if _has_top_k(weights, params):
-        return _find_above(weights, params.top_k, 0.0)
-    if params.top_p < 1:
-        return _find_above(weights, 1, params.top_p * total)
-    return np.flatnonzero(weights >= np.float32(params.min_p))
-
-
-def _find_above(weights: Row, count: int, mass: float) -> Ids:
-    """Give the ids above the first threshold that leaves `count` weights and `mass`, or all."""
-    for threshold in _THRESHOLDS:
-        token_ids = np.flatnonzero(weights >= np.float32(threshold))
-        if len(token_ids) >= count and (
-            mass == 0 or float(weights[token_ids].sum(dtype=np.float64)) >= mass
-        ):
-            return token_ids
-    return np.arange(len(weights))
-
-
-def _count_kept(descending: Row, params: SamplingParams, total: float, has_top_k: bool) -> int:
-    """Count the best weights that pass all filters; each filter sees what the former left."""
-    size = min(params.top_k, len(descending)) if has_top_k else len(descending)
-    cdf = descending[:size].cumsum(dtype=np.float64)
-    if params.top_p < 1:
-        mass = params.top_p * (float(cdf[-1]) if has_top_k else total)
-        size = min(int(cdf.searchsorted(mass)) + 1, size)
-    size = _count_at_least(descending[:size], params.min_p)
-    return _count_at_least(descending[:size], params.top_a / float(cdf[size - 1]))
-
-
-def _choose_from_all(weights: Row, uniform: float) -> int:
-    """Choose among all V in the order of ids, by sums of chunks first and then inside one."""
-    main = len(weights) - len(weights) % _CHUNK
-    sums = weights[:main].reshape(-1, _CHUNK).sum(axis=1, dtype=np.float64)
-    if main < len(weights):
-        sums = np.append(sums, weights[main:].sum(dtype=np.float64))
-    cdf = sums.cumsum()
-    target = uniform * float(cdf[-1])
-    chunk = _pick(cdf, target)
-    before = float(cdf[chunk - 1]) if chunk else 0.0
-    start = chunk * _CHUNK
-    inside = weights[start : start + _CHUNK].cumsum(dtype=np.float64)
-    return start + _pick(inside, target - before)
-
-
-def _pick(cdf: NDArray[np.float64], target: float) -> int:
-    """Find the first entry of the sums above `target`, never one that adds nothing."""
-    last = int(cdf.searchsorted(cdf[-1]))
-    return min(int(cdf.searchsorted(target, side="right")), last)
-
-
-def _top_k(weights: Row, k: int) -> Ids:
-    """Give the ids of the k best weights, best first; ties by id."""
-    token_ids = _find_above(weights, k, 0.0)
-    kept = weights[token_ids]
-    if len(kept) > 4 * k:
-        is_kept = kept >= np.partition(kept, len(kept) - k)[len(kept) - k]
-        token_ids, kept = token_ids[is_kept], kept[is_kept]
-    return token_ids[np.argsort(-kept, kind="stable")[:k]]
-
-
-def _count_at_least(descending: Row, threshold: float) -> int:
-    return max(1, int((-descending).searchsorted(-np.float32(threshold), side="right")))
-
-
-def _weights(logits: Row, best: int, temperature: float) -> Row:
-    """Give exp((x - max) / temperature), whose largest entry is 1."""
-    x = logits - logits[best]
-    if temperature != 1:
-        with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to -inf
-            x *= np.float32(min(1 / temperature, 3e38))
-        x[best] = 0
-    weights: Row = np.exp(x, out=x)
-    return weights
-
-
-def _argmax_rows(logits: NDArray[np.float32]) -> list[Sampled]:
-    # argmax finds the first NaN if there is one, so this sees every broken row.
-    token_ids = logits.argmax(axis=1).tolist()
-    return [
-        Sampled(token_id if math.isfinite(logits[row, token_id]) else None)
-        for row, token_id in enumerate(token_ids)
-    ]
+        return TokenLogprob(token_id, token_bytes(token_id), logit - ranking.log_total, top)
 
 
 def _has_penalties(params: SamplingParams) -> bool:

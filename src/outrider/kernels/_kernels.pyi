@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
 class Context:
@@ -69,3 +70,5 @@ def attend(
     out: F32,
     is_causal: bool = True,
 ) -> None: ...
+def choose_tokens(context: Context, logits: F32, rules: F64, token_ids: I32) -> None: ...
+def rank_tokens(context: Context, logits: F32, rows: I32, token_ids: I32, totals: F64) -> None: ...

@@ -32,4 +32,5 @@ NB_MODULE(_kernels, m) {
   bind_matmul(m);
   bind_rows(m);
   bind_attention(m);
+  bind_sampling(m);
 }

@@ -38,5 +38,6 @@ bool same_shape(const A& a, const B& b) {
 void bind_matmul(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_attention(nb::module_& m);
+void bind_sampling(nb::module_& m);
 
 }  // namespace outrider

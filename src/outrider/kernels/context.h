@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -41,6 +42,36 @@ struct Matmul {
   bool accumulate;
 };
 
+// Rows of logits [R, V]; with `rows` only those, in its order.
+struct LogitRows {
+  const float* x;
+  const int32_t* rows;
+  int64_t num_rows, vocab_size;
+
+  const float* row(int64_t r) const { return x + (rows ? rows[r] : r) * vocab_size; }
+};
+
+// How a row becomes a token. The filters are applied in this order; each sees what the former left.
+struct SamplingRule {
+  double temperature;  // 0: the best token
+  double count;        // keep so many of the best; 0: all
+  double share;        // … the best that reach this share of the sum; 1: all
+  double least;        // … those of at least this share of the best one's probability
+  double square;       // … those of at least this multiple of its square
+  double uniform;      // which of the rest: a random number in [0, 1)
+};
+
+constexpr int64_t kDigits = 256, kBinSets = 4;
+
+// What one thread needs to choose among the tokens of a row.
+struct SamplingScratch {
+  std::vector<int32_t> chunks;                     // of the row, that are looked into
+  std::vector<float> weights;                      // [chunks, 128]
+  std::vector<float> rest;                         // a copy of some values
+  std::vector<std::pair<float, int32_t>> ranking;  // logits and their tokens
+  double bins[kBinSets][kDigits];
+};
+
 class Context {
  public:
   Context(int num_threads, const Kernels* kernels) : pool_(num_threads), kernels_(kernels) {}
@@ -56,6 +87,11 @@ class Context {
   // out[rows[r]] += y[r] for r in ascending order; y [R, C].
   void scatter_add(float* out, const float* y, const int32_t* rows, int64_t num_rows, int64_t cols);
   void attend(const AttentionBatch& batch, const KvView& cache);
+  // One token per row; -1 where the best logit isn't finite or any isn't a number.
+  void choose_tokens(int32_t* token_ids, const LogitRows& logits, const SamplingRule* rules);
+  // The `count` best tokens of each row, best first, then -1, and the sum of exp(x - max). Rows as
+  // above have no tokens and the sum NaN.
+  void rank_tokens(int32_t* token_ids, double* totals, const LogitRows& logits, int64_t count);
 
   // body(row) for every row, in parallel when there are enough values to pay for it.
   template <typename Body>
@@ -95,6 +131,21 @@ class Context {
   void plan_tasks(int64_t num_panels, int64_t row_bytes);
   void run_task(const MatmulTask& task, const Matmul& call, const Activations& form);
 
+  // What is known of a row of logits before its weights are.
+  struct Peak {
+    float max;         // NaN if a logit is
+    int32_t token_id;  // the first with that maximum
+  };
+  void find_peaks(const LogitRows& logits);
+  // Which sums of a row's weights are wanted.
+  struct WeightSums {
+    bool are_needed, with_floors;
+    float scale;
+  };
+  // Add up the weights of each chunk as row_sums(row) wants them.
+  template <typename RowSums>
+  void add_chunks(const LogitRows& logits, const RowSums& row_sums);
+
   ThreadPool pool_;
   const Kernels* kernels_;
   std::vector<RowGroup> groups_;
@@ -103,6 +154,10 @@ class Context {
   std::vector<ActivationTile> tiles_;
   std::vector<float> padded_, attention_;
   std::vector<uint16_t> bf16_;
+  std::vector<Peak> peaks_;
+  std::vector<float> chunk_maxima_, chunk_sums_;  // [R, chunks]
+  std::vector<float> floor_sums_;                 // [R, pieces, kFloors]
+  std::vector<SamplingScratch> sampling_;         // one per thread
 };
 
 }  // namespace outrider

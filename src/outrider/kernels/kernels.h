@@ -16,6 +16,10 @@ constexpr int64_t kGroup = 32;     // values along K that share a scale (layout.
 constexpr int64_t kBlock = 16;     // positions per KV block (batch.py: BLOCK_SIZE)
 constexpr int64_t kPiece = 256;    // keys that one partial softmax covers
 constexpr int64_t kTileRows = 16;  // query rows that share a pass over the keys
+constexpr int64_t kChunk = 128;    // logits that sampling keeps one maximum and one sum of
+constexpr int64_t kFloors = 8;     // weights above which sampling adds up the weights of a row
+constexpr float kFloor[kFloors] = {0x1p-4f,  0x1p-6f,  0x1p-8f,  0x1p-10f,
+                                   0x1p-12f, 0x1p-14f, 0x1p-16f, 0x1p-18f};
 
 enum Format : int { kF32 = 0, kBf16 = 1, kQ8 = 2, kQ8Offset = 3, kQ4 = 4, kQ4Offset = 5 };
 
@@ -120,6 +124,15 @@ struct Kernels {
   // Fold one row's partial (max, sum, out [Dp]) into a running one, in place.
   void (*merge_partial)(float* max, float* sum, float* out, float piece_max, float piece_sum,
                         const float* piece_out, int64_t padded_dim);
+  // Sampling, on `count` logits x that start at a chunk of a row. A weight is exp((x - max) * scale).
+  // All instruction sets give the same bits.
+  // out [chunks] = maximum of each; the first is NaN if any of the logits is.
+  void (*chunk_maxima)(float* out, const float* x, int64_t count);
+  // out [chunks] = sum of each one's weights; above [kFloors], unless null, = sum of all that are at
+  // least kFloor[f].
+  void (*chunk_sums)(float* out, float* above, const float* x, float max, float scale, int64_t count);
+  // out [count] = the weights; out may be x.
+  void (*token_weights)(float* out, const float* x, float max, float scale, int64_t count);
 };
 
 #if defined(__x86_64__)

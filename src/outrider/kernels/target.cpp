@@ -3,15 +3,17 @@
 #include "cache.h"
 #include "elementwise.h"
 #include "matmul.h"
+#include "sampling.h"
 
 namespace outrider {
 namespace {
 
 template <bool kBf16Hardware>
 constexpr Kernels make_table(const char* name) {
-  return {name,        quantise_row, round_row_to_bf16, matmul<kBf16Hardware>, weight_row,
-          rmsnorm_row, rope_row,     swiglu_row,        layernorm_row,         gelu_row,
-          add_row,     scale_row,    store_kv_row,      attend_piece,          merge_partial};
+  return {name,         quantise_row, round_row_to_bf16, matmul<kBf16Hardware>, weight_row,
+          rmsnorm_row,  rope_row,     swiglu_row,        layernorm_row,         gelu_row,
+          add_row,      scale_row,    store_kv_row,      attend_piece,          merge_partial,
+          chunk_maxima, chunk_sums,   token_weights};
 }
 
 }  // namespace
