@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
 from llama_cpp_peer import LlamaCppPeer
+from machine_limits import describe_cpu
 
 import outrider
 from outrider import config
@@ -105,16 +105,6 @@ def run_peer(row: Row, peer: LlamaCppPeer, vocab_size: int) -> float:
         return PROMPT_TOKENS / peer.prompt(random.choices(range(vocab_size), k=PROMPT_TOKENS))
     prompts = [random.choices(range(vocab_size), k=CONTEXT_TOKENS) for _ in range(row.num_seqs)]
     return row.num_seqs * DECODED_TOKENS / peer.generate(prompts, DECODED_TOKENS)
-
-
-def describe_cpu() -> str:
-    """Name the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def show(report: dict[str, object]) -> None:

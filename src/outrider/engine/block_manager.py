@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from outrider.engine.block_pool import BlockPool
+from outrider.engine.memory import widest_window
 from outrider.engine.sequence import CacheRoot, Sequence
 
 # What a cached block holds: its 16 tokens after the content of its parent block. The parent is
@@ -42,8 +43,7 @@ class KvLayout:
     @property
     def widest_window(self) -> int:
         """Most blocks of chunked layers that a sequence holds while a step of it is computed."""
-        # A chunk but for its last token, and a step: anywhere, so with one block that is cut.
-        return -(-(self.chunk_size - 1 + self.num_batched_tokens) // self.block_size) + 1
+        return widest_window(self.chunk_size, self.num_batched_tokens, self.block_size)
 
     def num_sequences(self, num_tokens: int) -> int:
         """Count the sequences of a length that can run together."""

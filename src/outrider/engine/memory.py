@@ -107,8 +107,7 @@ class SequenceCost:
         return (num_bytes - num_chunked * chunk_bytes) // full_bytes, num_chunked
 
     def _widest(self, chunk_size: int) -> int:
-        # A chunk but for its last token, and a step: anywhere, so with one block that is cut.
-        return blocks_of(chunk_size - 1 + self.num_batched_tokens) + 1
+        return widest_window(chunk_size, self.num_batched_tokens, BLOCK_SIZE)
 
 
 def plan_kv(
@@ -165,6 +164,12 @@ def image_cache_bytes(config: EngineConfig, model: ModelConfig, max_model_len: i
         return 0
     num_seqs = min(config.max_num_seqs, _DEFAULT_FULL_SEQUENCES)
     return min(config.image_cache_mib * MIB, num_seqs * max_model_len * model.hidden_size * 4)
+
+
+def widest_window(chunk_size: int, num_batched_tokens: int, block_size: int) -> int:
+    """Count the most blocks of chunked layers that a sequence holds while a step is computed."""
+    # A chunk but for its last token, and a step: anywhere, so with one block that is cut.
+    return -(-(chunk_size - 1 + num_batched_tokens) // block_size) + 1
 
 
 def blocks_of(num_tokens: int) -> int:
