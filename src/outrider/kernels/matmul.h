@@ -2,11 +2,11 @@
 //
 // A panel or two of 16 outputs against a few rows at a time: a tile's weights are loaded (and their
 // nibbles unpacked) once per group of 32 and multiplied with every row while they sit in registers.
-// Order of additions for one output: groups of k in ascending order, whatever the number of rows.
+// Order of additions for one output: groups of k in ascending order, whatever the number of rows. A
+// row that comes alone has kernels of its own (matvec.h), which give it the same bits.
 #pragma once
 
-#include "kernels.h"
-#include "simd.h"
+#include "matvec.h"
 
 namespace outrider {
 namespace {
@@ -18,8 +18,6 @@ constexpr int kMostRows = 6, kPanelsTogether = 2;
 #else
 constexpr int kMostRows = 4, kPanelsTogether = 1;
 #endif
-// A single row of floats would wait for each sum before the next addition: four panels hide that.
-constexpr int kPanelsOneRow = 4;
 
 void quantise_row(ActivationTile* tiles, int64_t lane, const float* x, int64_t cols) {
   for (int64_t k = 0; k < cols; k += kGroup, ++tiles) {
@@ -47,46 +45,6 @@ void round_row_to_bf16(uint16_t* out, const float* x, int64_t cols, int64_t stri
   for (int64_t k = cols; k < stride; ++k) out[k] = 0;
 }
 
-template <int R>
-inline void add_rows(float* out, int64_t out_stride, const Vf* acc, int64_t width, bool accumulate) {
-  for (int r = 0; r < R; ++r) {
-    float* row = out + r * out_stride;
-    if (width >= kPanel) {
-      vstore(row, accumulate ? vload(row) + acc[r] : acc[r]);
-      continue;
-    }
-    float lanes[kPanel];
-    vstore(lanes, acc[r]);
-    for (int64_t i = 0; i < width; ++i) row[i] = accumulate ? row[i] + lanes[i] : lanes[i];
-  }
-}
-
-// The integer sum of a group starts at what turns u8 quants into signed ones.
-template <bool kFourBits, bool kHasOffset>
-inline Vi initial_sum(int32_t bias) {
-  if (kFourBits) return viset(kHasOffset ? 0 : bias);
-  if (kByteDotIsSigned) return viset(kHasOffset ? -16 * bias : 0);
-  return viset(kHasOffset ? 0 : 16 * bias);
-}
-
-// Quads `2 i` and `2 i + 1` in the order of the tile: nibbles come as (j, j + 4), bytes as (j, j + 1).
-template <bool kFourBits>
-inline void load_quads(Bytes* pair, const uint8_t* tile, int i) {
-  if (kFourBits) {
-    const Bytes loaded = bload(tile + 64 * i);
-    pair[0] = low_nibbles(loaded);
-    pair[1] = high_nibbles(loaded);
-  } else {
-    pair[0] = bload(tile + 128 * i);
-    pair[1] = bload(tile + 128 * i + 64);
-  }
-}
-
-template <bool kFourBits>
-inline Vi dot_quad(Vi acc, Bytes w, const int8_t* x) {
-  return kFourBits ? dot_nibbles(acc, w, x) : dot_bytes(acc, w, x);
-}
-
 // R rows against P panels: each broadcast of four activations meets P weight vectors.
 template <bool kFourBits, bool kHasOffset, int R, int P>
 void quant_panels(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
@@ -100,9 +58,6 @@ void quant_panels(float* out, int64_t out_stride, const Activations& x, int64_t 
   for (int p = 0; p < P; ++p)
     for (int r = 0; r < R; ++r) acc[p][r] = vset(0.0f);
   for (int64_t g = 0; g < w.num_groups; ++g, tile += w.tile_bytes, ++rows) {
-    // A weight stream is read once: the hint hides the step between the prefetcher's pages.
-    if (R == 1)
-      for (int64_t line = 0; line < kQuantBytes; line += 64) __builtin_prefetch(tile + 4096 + line);
     Vi dot[P][R];
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < P; ++p) dot[p][r] = initial_sum<kFourBits, kHasOffset>(rows->bias[lane + r]);
@@ -156,31 +111,6 @@ void f32_panels(float* out, int64_t out_stride, const Activations& x, int64_t ro
   for (int p = 0; p < P; ++p)
     add_rows<R>(out + p * kPanel, out_stride, acc[p], width - p * kPanel, accumulate);
 }
-
-// A tile's 16 pairs along K: acc + w[n, k] x[k] + w[n, k + 1] x[k + 1].
-template <bool kHardware>
-struct Pairs {
-  Vf even, odd;
-
-  void load(const uint16_t* tile) { vload_bf16_pairs(&even, &odd, tile); }
-  Vf dot(const uint16_t* x, Vf acc) const {
-    return vfma(odd, vset(bf16_to_float(x[1])), vfma(even, vset(bf16_to_float(x[0])), acc));
-  }
-};
-
-#if defined(__AVX512BF16__)
-template <>
-struct Pairs<true> {
-  __m512bh pairs;
-
-  void load(const uint16_t* tile) { pairs = (__m512bh)_mm512_loadu_si512(tile); }
-  Vf dot(const uint16_t* x, Vf acc) const {
-    int32_t pair;
-    memcpy(&pair, x, 4);
-    return {_mm512_dpbf16_ps(acc.v, pairs, (__m512bh)_mm512_set1_epi32(pair))};
-  }
-};
-#endif
 
 template <bool kHardware, int R, int P>
 void bf16_panels(float* out, int64_t out_stride, const Activations& x, int64_t row, const WeightView& w,
@@ -247,22 +177,11 @@ void all_rows(float* out, int64_t out_stride, const Activations& x, const Weight
 }
 
 template <bool kBf16Hardware>
-void one_row(float* out, int64_t out_stride, const Activations& x, const WeightView& w, int64_t row,
-             int64_t panel_begin, int64_t panel_end, bool accumulate) {
-  int64_t panel = panel_begin;
-  // Quants are bound by the weight stream: a single panel keeps it one stream.
-  if (w.format <= kBf16)
-    for (; panel + kPanelsOneRow <= panel_end; panel += kPanelsOneRow)
-      panel_rows<kBf16Hardware, 1, kPanelsOneRow>(out, out_stride, x, row, w, panel, accumulate);
-  for (; panel < panel_end; ++panel)
-    panel_rows<kBf16Hardware, 1, 1>(out, out_stride, x, row, w, panel, accumulate);
-}
-
-template <bool kBf16Hardware>
 void matmul(float* out, int64_t out_stride, const Activations& x, const WeightView& w, int64_t row_begin,
             int64_t row_end, int64_t panel_begin, int64_t panel_end, bool accumulate) {
   if (row_end - row_begin == 1)
-    return one_row<kBf16Hardware>(out, out_stride, x, w, row_begin, panel_begin, panel_end, accumulate);
+    return matvec<kBf16Hardware>(out + row_begin * out_stride, x, w, row_begin, panel_begin, panel_end,
+                                 accumulate);
   int64_t panel = panel_begin;
   for (; panel + kPanelsTogether <= panel_end; panel += kPanelsTogether)
     all_rows<kBf16Hardware, kPanelsTogether>(out, out_stride, x, w, row_begin, row_end, panel, accumulate);
