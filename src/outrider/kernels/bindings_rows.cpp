@@ -1,4 +1,5 @@
-// The row-wise kernels: norms, rotary embedding, activation functions, gathering and adding rows.
+// The row-wise kernels: norms, rotary embedding, activation functions, routing to experts, gathering,
+// scaling and adding rows.
 #include "bindings.h"
 
 namespace outrider {
@@ -84,6 +85,31 @@ void add_bias(Context& context, const Matrix& x, const ConstVector& bias) {
                    [&](int64_t t) { context.kernels().add_row(rows + t * cols, biases, cols); });
 }
 
+void route(Context& context, const ConstMatrix& logits, int64_t top_k,
+           const Array<int32_t, nb::ndim<1>>& rows, const Vector& factors,
+           const Array<int32_t, nb::ndim<1>>& cu_rows) {
+  const int64_t num_tokens = int64_t(logits.shape(0)), num_experts = int64_t(logits.shape(1));
+  require(top_k >= 0 && top_k <= num_experts && num_experts <= INT32_MAX, "top_k: must be 0 to the experts");
+  require(int64_t(rows.shape(0)) == num_tokens * top_k, "rows: one per token and chosen expert");
+  require(factors.shape(0) == rows.shape(0), "factors: one for each of rows");
+  require(int64_t(cu_rows.shape(0)) == num_experts + 1, "cu_rows: length must be the number of experts + 1");
+  const Routing out = {rows.data(), factors.data(), cu_rows.data()};
+  const float* x = logits.data();
+  nb::gil_scoped_release release;
+  context.route(out, x, num_tokens, num_experts, top_k);
+}
+
+void scale_rows(Context& context, const Matrix& x, const ConstVector& factors) {
+  require(factors.shape(0) == x.shape(0), "factors: one for each row of x");
+  const int64_t cols = int64_t(x.shape(1)), num_rows = int64_t(x.shape(0));
+  const float* by = factors.data();
+  float* rows = x.data();
+  nb::gil_scoped_release release;
+  context.for_rows(num_rows, cols, [&](int64_t t) {
+    context.kernels().scale_row(rows + t * cols, rows + t * cols, by[t], cols);
+  });
+}
+
 void gather_rows(Context& context, const ConstMatrix& x, const Ids& rows, const ConstVector& factors,
                  const Matrix& out) {
   check_rows(rows, out.shape(0), x.shape(0), "rows: row outside x");
@@ -122,6 +148,9 @@ void bind_rows(nb::module_& m) {
   m.def("swiglu", &swiglu, "context"_a, "gate"_a.noconvert(), "up"_a.noconvert(), "out"_a.noconvert());
   m.def("gelu", &gelu, "context"_a, "x"_a.noconvert(), "out"_a.noconvert());
   m.def("add_bias", &add_bias, "context"_a, "x"_a.noconvert(), "bias"_a.noconvert());
+  m.def("route", &route, "context"_a, "logits"_a.noconvert(), "top_k"_a, "rows"_a.noconvert(),
+        "factors"_a.noconvert(), "cu_rows"_a.noconvert());
+  m.def("scale_rows", &scale_rows, "context"_a, "x"_a.noconvert(), "factors"_a.noconvert());
   m.def("gather_rows", &gather_rows, "context"_a, "x"_a.noconvert(), "rows"_a.noconvert(),
         "factors"_a.noconvert(), "out"_a.noconvert());
   m.def("scatter_add", &scatter_add, "context"_a, "y"_a.noconvert(), "rows"_a.noconvert(),

@@ -42,6 +42,13 @@ struct Matmul {
   bool accumulate;
 };
 
+// Where the routing of a step goes: each token has a row per expert that it meets.
+struct Routing {
+  int32_t* rows;     // [T top_k] the token of each row, sorted by expert and then by token
+  float* factors;    // [T top_k] what the row's input is multiplied by
+  int32_t* cu_rows;  // [E + 1] expert e has the rows cu[e] .. cu[e + 1]
+};
+
 // Rows of logits [R, V]; with `rows` only those, in its order.
 struct LogitRows {
   const float* x;
@@ -84,6 +91,8 @@ class Context {
   // The same, but rows cu_rows[e] .. cu_rows[e + 1] of x meet expert e. Experts without rows are
   // not read; a row's result is that of `linear` with its expert.
   void grouped_linear(const Matmul& call, const int32_t* cu_rows, int64_t num_experts);
+  // Choose the `top_k` experts of every token from its logits, and sort the rows [T top_k] by expert.
+  void route(const Routing& out, const float* logits, int64_t num_tokens, int64_t num_experts, int64_t top_k);
   // out[rows[r]] += y[r] for r in ascending order; y [R, C].
   void scatter_add(float* out, const float* y, const int32_t* rows, int64_t num_rows, int64_t cols);
   void attend(const AttentionBatch& batch, const KvView& cache);
@@ -154,6 +163,7 @@ class Context {
   std::vector<ActivationTile> tiles_;
   std::vector<float> padded_, attention_;
   std::vector<uint16_t> bf16_;
+  std::vector<int32_t> chosen_;  // [T, top_k] experts of each token
   std::vector<Peak> peaks_;
   std::vector<float> chunk_maxima_, chunk_sums_;  // [R, chunks]
   std::vector<float> floor_sums_;                 // [R, pieces, kFloors]

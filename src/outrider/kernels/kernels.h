@@ -113,7 +113,7 @@ struct Kernels {
   void (*gelu_row)(float* out, const float* x, int64_t cols);
   // out [C] += x
   void (*add_row)(float* out, const float* x, int64_t cols);
-  // out [C] = factor * x
+  // out [C] = factor * x; out may be x.
   void (*scale_row)(float* out, const float* x, float factor, int64_t cols);
   // Write a token's k and v [KV, D] into slot `slot` = block * 16 + offset of the cache.
   void (*store_kv_row)(const KvView& cache, const float* k, const float* v, int64_t slot);

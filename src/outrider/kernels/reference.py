@@ -66,6 +66,30 @@ def grouped_linear(
     return out
 
 
+def route(logits: F32Array, top_k: int) -> tuple[I32Array, F32Array, I32Array]:
+    """Choose the `top_k` experts of every token from router logits [T, E], and sort by expert.
+
+    Gives for the T x top_k rows their tokens, ascending within an expert, and factors, the sigmoid
+    of the chosen logit; and cu_rows [E + 1]: expert e has the rows cu[e] .. cu[e + 1]. Of equal
+    logits the expert with the lower index wins.
+    """
+    num_tokens, num_experts = logits.shape
+    chosen = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
+    picked = np.take_along_axis(logits, chosen, axis=1).astype(np.float64)
+    with np.errstate(over="ignore"):
+        factors = (1 / (1 + np.exp(-picked))).astype(np.float32).reshape(-1)
+    order = np.argsort(chosen.reshape(-1), kind="stable")
+    tokens = np.repeat(np.arange(num_tokens), top_k)
+    cu_rows = np.zeros(num_experts + 1, np.int32)
+    np.cumsum(np.bincount(chosen.reshape(-1), minlength=num_experts), out=cu_rows[1:])
+    return tokens[order].astype(np.int32), factors[order], cu_rows
+
+
+def scale_rows(x: F32Array, factors: F32Array) -> None:
+    """Multiply row t of x [T, C] with factors[t], in place."""
+    x *= factors[:, None]
+
+
 def gather_rows(x: F32Array, rows: I32Array, factors: F32Array) -> F32Array:
     """Give factors[r] * x[rows[r]] for each r."""
     return x[rows] * factors[:, None]

@@ -21,7 +21,6 @@ from outrider.model.config import ModelConfig
 from outrider.model.kv_cache import KvCache as KvCache
 from outrider.model.layer import Layer, Mlp, Moe, read_layer
 from outrider.model.layer import Tensors as Tensors
-from outrider.model.moe import route
 from outrider.model.rope import RotaryTable
 from outrider.model.scratch import Buffers, Scratch
 from outrider.model.temperature import attention_temperatures
@@ -97,7 +96,7 @@ class Decoder:
                 kernels.rmsnorm(context, s.q_rows, self._ones, eps, s.q_rows)
                 kernels.rmsnorm(context, s.k_rows, self._ones, eps, s.k_rows)
         elif step.temperatures is not None:
-            np.multiply(s.q, step.temperatures[:, None], out=s.q)
+            kernels.scale_rows(context, s.q, step.temperatures)
         self._attend(index, step)
         kernels.linear(context, s.attended, (layer.o_proj,), (s.x,), accumulate=True)
 
@@ -134,10 +133,11 @@ class Decoder:
     def _add_experts(self, moe: Moe) -> None:
         s, context = self._scratch, self.context
         kernels.linear(context, s.normed, (moe.router,), (s.router_logits,))
-        routing = route(s.router_logits, self.config.num_experts_per_token)
-        rows, cu_rows = routing.rows, routing.cu_rows
+        rows, factors, cu_rows = s.rows, s.factors, s.cu_rows
+        top_k = self.config.num_experts_per_token
+        kernels.route(context, s.router_logits, top_k, rows, factors, cu_rows)
         gate, up = s.gate_and_up(len(rows), self.config.expert_intermediate_size)  # [R, F]
-        kernels.gather_rows(context, s.normed, rows, routing.factors, s.routed)
+        kernels.gather_rows(context, s.normed, rows, factors, s.routed)
         kernels.grouped_linear(context, s.routed, cu_rows, (moe.gate_proj, moe.up_proj), (gate, up))
         kernels.swiglu(context, gate, up, gate)
         kernels.grouped_linear(context, gate, cu_rows, (moe.down_proj,), (s.routed,))

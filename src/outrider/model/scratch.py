@@ -36,6 +36,7 @@ class Buffers:
         self.gate, self.up = empty(width), empty(width)
         self.router_logits = empty(capacity * config.num_experts)
         self.routed = empty(rows * config.hidden_size if config.moe_layers else 0)
+        self.rows, self.factors = np.empty(rows, np.int32), empty(rows)
 
 
 class Scratch:
@@ -62,6 +63,9 @@ class Scratch:
         # [R, C], R = T x experts per token: inputs of the experts, then their outputs
         rows = t * config.num_experts_per_token if config.moe_layers else 0
         self.routed = view(buffers.routed, rows, c)
+        # The routing: rows sorted by expert, their tokens and factors, and where experts begin.
+        self.rows, self.factors = buffers.rows[:rows], buffers.factors[:rows]  # [R]
+        self.cu_rows = np.empty(config.num_experts + 1, np.int32)
 
     def gate_and_up(self, rows: int, width: int) -> tuple[F32Array, F32Array]:
         """Give two arrays [rows, width] for a SwiGLU; the next call's are the same memory."""

@@ -1,14 +1,44 @@
-"""Routing: which experts a token meets, its input's factor and the order of rows."""
+"""Routing: which experts a token meets, its input's factor and the order of rows.
+
+Every test runs the kernel and its NumPy twin, and compares them.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from outrider.model.moe import route
+from outrider import kernels
+from outrider.kernels import reference
+
+CONTEXT = kernels.Context(1)
+
+
+class Routing(NamedTuple):
+    rows: NDArray[np.int32]
+    factors: NDArray[np.float32]
+    cu_rows: NDArray[np.int32]
+
+
+def route(logits: NDArray[np.float32], top_k: int) -> Routing:
+    num_rows = len(logits) * top_k
+    routing = Routing(
+        np.full(num_rows, -7, np.int32),
+        np.full(num_rows, np.nan, np.float32),
+        np.full(logits.shape[1] + 1, -7, np.int32),
+    )
+    kernels.route(CONTEXT, logits, top_k, *routing)
+    twin = Routing(*reference.route(logits, top_k))
+    np.testing.assert_array_equal(routing.rows, twin.rows)
+    np.testing.assert_array_equal(routing.cu_rows, twin.cu_rows)
+    np.testing.assert_allclose(routing.factors, twin.factors, rtol=1e-7)
+    return routing
 
 
 def logits_of(*rows: list[float]) -> NDArray[np.float32]:
@@ -67,3 +97,28 @@ def test_a_token_may_meet_no_expert_at_all() -> None:
     routing = route(logits_of([1, 2, 3], [0, 1, 0]), 0)
     assert routing.rows.tolist() == routing.factors.tolist() == []
     assert routing.cu_rows.tolist() == [0, 0, 0, 0]
+
+
+def test_arrays_that_do_not_fit_are_refused_by_name() -> None:
+    logits, ids = np.zeros((2, 3), np.float32), np.zeros(4, np.int32)
+    factors = np.zeros(2, np.float32)
+    for top_k, rows, cu_rows, message in [
+        (4, ids, ids, "top_k"),
+        (-1, ids, ids, "top_k"),
+        (1, ids[:1], ids, "rows: one per token"),
+        (2, ids, ids, "factors"),
+        (1, ids[:2], ids[:3], "cu_rows: length"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            kernels.route(CONTEXT, logits, top_k, rows, factors, cu_rows)
+    with pytest.raises(ValueError, match="factors"):
+        kernels.scale_rows(CONTEXT, logits, factors[:1])
+
+
+def test_rows_are_scaled_in_place() -> None:
+    x = np.random.default_rng(0).standard_normal((5, 37)).astype(np.float32)
+    factors = np.array([1, 0.5, -2, 1.1, 3], np.float32)
+    expected = x.copy()
+    reference.scale_rows(expected, factors)
+    kernels.scale_rows(CONTEXT, x, factors)
+    np.testing.assert_array_equal(x, expected)
