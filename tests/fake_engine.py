@@ -216,11 +216,15 @@ def make_image(
     return TiledImage(rows, cols, pixels, digest)
 
 
-def make_engine(runner: HashRunner | None = None, **settings: int | bool) -> Engine:
+def make_engine(
+    runner: HashRunner | None = None,
+    clock: Callable[[], float] | None = None,
+    **settings: int | bool,
+) -> Engine:
     """Make an engine over the hash model."""
     config = EngineConfig(model="hash", **settings)  # type: ignore[arg-type]
     tokenizer = FakeTokenizer()
-    return Engine(runner or HashRunner(), tokenizer, config, (EOS,))  # type: ignore[arg-type]
+    return Engine(runner or HashRunner(), tokenizer, config, (EOS,), clock)  # type: ignore[arg-type]
 
 
 def load(config: EngineConfig) -> Engine:

@@ -86,6 +86,12 @@ ENGINE_SETTINGS = (
         minimum=16,
         maximum=65536,
     ),
+    Setting(
+        "max_step_ms",
+        60,
+        "Longest step in ms while others decode; prompts are cut to fit; 0 is no bound",
+        maximum=3_600_000,
+    ),
     Setting("threads", 0, "Compute threads; 0 is one per available core", maximum=1024),
     Setting(
         "isa",
@@ -144,6 +150,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int = 0
     max_num_seqs: int = 32
     max_num_batched_tokens: int = 512
+    max_step_ms: int = 60
     threads: int = 0
     isa: str = "auto"
     prefix_cache: bool = True

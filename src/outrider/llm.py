@@ -114,7 +114,8 @@ class LLM:
 
     `name_or_path` is what `outrider pull` knows, a .gguf file or a safetensors folder. Further
     settings are those of an engine: `threads`, `kv_memory_mib`, `max_model_len`, `max_num_seqs` …
-    Environment and outrider.toml count as they do for the server.
+    Environment and outrider.toml count as they do for the server. Only `max_step_ms` is 0 unless it
+    is given here: a batch has nobody to keep waiting.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class LLM:
         for name in settings:
             if name not in known:
                 raise ConfigError(f"LLM has no setting {name}{config.nearest(name, known)}")
-        flags = {"model": str(name_or_path), "weights": weights, **settings}
+        flags = {"model": str(name_or_path), "weights": weights, "max_step_ms": 0, **settings}
         loaded = load_engine(config.load(flags).engine)
         self._loaded: LoadedModel | None = loaded
         self._prompts = PromptEncoder(loaded.tokenizer, loaded.chat_format, loaded.vision)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +130,13 @@ def arrivals(draw: st.DrawFn, *, with_images: bool = False) -> list[Arrival]:
             Arrival(draw(st.integers(0, 20)), draw(st.none() | st.integers(0, 40)), request)
         )
     return result
+
+
+@st.composite
+def clocks(draw: st.DrawFn) -> Callable[[], float]:
+    """Draw a clock that makes steps take anything, from nothing to many times the bound."""
+    gaps = draw(st.lists(st.sampled_from([0.0, 1e-4, 0.01, 0.05, 0.3, 60.0]), min_size=1))
+    return itertools.accumulate(itertools.cycle(gaps)).__next__
 
 
 @st.composite

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from engine.driving import (
     alone,
     arrivals,
     check_load,
+    clocks,
     limit_image_cache,
     run,
     step,
@@ -38,6 +41,7 @@ def fewest_blocks(chunk_size: int) -> int:
     has_full_layers=st.sampled_from([True, True, False]),
     max_num_batched_tokens=st.sampled_from([4, 7, 16, 17, 64, 512]),
     prefix_cache=st.booleans(),
+    clock=st.none() | clocks(),
 )
 @settings(max_examples=120, deadline=None)
 def test_an_answer_is_the_same_alone_and_under_any_load(
@@ -48,6 +52,7 @@ def test_an_answer_is_the_same_alone_and_under_any_load(
     has_full_layers: bool,
     max_num_batched_tokens: int,
     prefix_cache: bool,
+    clock: Callable[[], float] | None,
 ) -> None:
     num_blocks = (num_full_blocks, fewest_blocks(chunk_size) + num_more_chunk_blocks)
     chunk_sizes = (0, chunk_size)
@@ -55,6 +60,7 @@ def test_an_answer_is_the_same_alone_and_under_any_load(
         num_blocks, chunk_sizes = num_blocks[1:], chunk_sizes[1:]
     engine = make_engine(
         HashRunner(num_blocks, MAX_MODEL_LEN, chunk_sizes, VISION),
+        clock,
         max_num_seqs=5,
         max_num_batched_tokens=max_num_batched_tokens,
         prefix_cache=prefix_cache,

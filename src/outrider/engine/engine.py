@@ -1,12 +1,13 @@
 """The engine: takes requests, advances all of them by one forward pass per step.
 
-Owns every sequence and is used by one thread. Knows no wire, no process and no clock. A bad
-request is refused when it is submitted; after that only its own model output can make it fail.
+Owns every sequence and is used by one thread. Knows no wire and no process, and time only by the
+clock it is given; without one no step's time is bounded. A bad request is refused when it is
+submitted; after that only its own model output can make it fail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Items
 from typing import Protocol
 
@@ -90,6 +91,7 @@ class Engine:
         tokenizer: Tokenizer | None,
         config: EngineConfig,
         eos_token_ids: Iterable[int],
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.runner = runner
         self.tokenizer = tokenizer
@@ -98,8 +100,12 @@ class Engine:
         self._has_prefix_cache = config.prefix_cache
         self._eos_token_ids = frozenset(eos_token_ids)
         self._blocks = BlockManager(layout)
+        self._clock = clock or _no_clock
         self._scheduler = Scheduler(
-            self._blocks, config.max_num_seqs, config.max_num_batched_tokens
+            self._blocks,
+            config.max_num_seqs,
+            config.max_num_batched_tokens,
+            config.max_step_ms / 1000 if clock else 0.0,
         )
         self._images = ImageEncoder(runner, config.image_cache_mib << 20)
         self._text = tokenizer or NoText()
@@ -160,6 +166,7 @@ class Engine:
         plan = self._scheduler.schedule()
         if not plan.sequences:
             return []
+        begin_s = self._clock()
         logits = self.runner.forward(plan.build_batch(self._blocks))  # [R, V]
         sequences = plan.sampled()
         sampled = self._sampler.sample(
@@ -167,6 +174,7 @@ class Engine:
             [sequence.sampler for sequence in sequences],
             [sequence.num_output_tokens for sequence in sequences],
         )
+        self._scheduler.observe(plan, self._clock() - begin_s)
         return self._commit(plan, sequences, sampled)
 
     def take_failed(self) -> list[Rejected]:
@@ -351,3 +359,7 @@ class Engine:
             "or this build are broken: pull the model again"
         )
         self._failed.append(Rejected(request_id, EngineFailed.code, message))
+
+
+def _no_clock() -> float:
+    return 0.0

@@ -6,6 +6,7 @@ raises `ConfigError` for anything the operator has to change.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def load_engine(config: EngineConfig) -> LoadedModel:
         stop_ids = stop_token_ids(chat, tokenizer)
         eos_token_ids.update(stop for stop in stop_ids if stop < model.vocab_size)
     return LoadedModel(
-        engine=Engine(runner, tokenizer, config, tuple(sorted(eos_token_ids))),
+        engine=Engine(runner, tokenizer, config, tuple(sorted(eos_token_ids)), time.perf_counter),
         runner=runner,
         tokenizer=tokenizer,
         chat_format=chat,

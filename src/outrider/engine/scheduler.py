@@ -1,8 +1,9 @@
 """Decides which sequences advance in the next step, and by how many tokens.
 
 There are no phases: a step lets every sequence catch up with its tokens, as far as
-`max_num_batched_tokens` allows. Decoding sequences come first, so that a long prompt never holds
-them up; then started prompts, then waiting ones. Age decides every tie; the youngest gives way.
+`max_num_batched_tokens` allows. Decoding sequences come first, and while there are any the
+predicted time of a step is bounded, so that a long prompt never holds them up; then started
+prompts, then waiting ones. Age decides every tie; the youngest gives way.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from outrider.engine.block_manager import FREED, BlockManager
 from outrider.engine.prompt_images import Features
 from outrider.engine.sequence import Sequence
+from outrider.engine.step_time import Budget, StepTimes, Work
 from outrider.model.batch import Batch, ImageRows, KvSlots
 
 
@@ -61,6 +63,13 @@ class Plan:
             if sequence.num_computed_tokens + count == sequence.num_tokens
         ]
 
+    def work(self) -> Work:
+        """Give what the step computes, before it is committed."""
+        work = Work()
+        for sequence, count in zip(self.sequences, self.num_scheduled_tokens, strict=True):
+            work.add(sequence.num_computed_tokens, count)
+        return work
+
     def _kv_slots(self, tables: Items[array[int]], block_size: int) -> KvSlots:
         slots, stacked = array("i"), array("i")
         widest = max(len(table) for table in tables)
@@ -90,12 +99,18 @@ class Scheduler:
     """Keeps the running and the waiting sequences, both oldest first."""
 
     def __init__(
-        self, blocks: BlockManager, max_num_seqs: int, max_num_batched_tokens: int
+        self,
+        blocks: BlockManager,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        max_step_s: float = 0.0,
     ) -> None:
         self.blocks = blocks
         # A running sequence needs one token per step to advance.
         self.max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
         self.max_num_batched_tokens = max_num_batched_tokens
+        self.max_step_s = max_step_s  # while sequences decode; 0: no bound
+        self.step_times = StepTimes()
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.num_preemptions = 0
@@ -122,6 +137,14 @@ class Scheduler:
             self._admit_waiting(plan, budget)
         return plan
 
+    def observe(self, plan: Plan, time_s: float) -> None:
+        """Learn from the measured time of a plan that isn't committed yet."""
+        # Steps without a prompt are another regime: one row has kernels of its own, and few rows
+        # meet few experts.
+        has_prompt = sum(plan.num_scheduled_tokens) > len(plan.sequences)
+        if self.max_step_s and has_prompt and time_s > 0:
+            self.step_times.observe(plan.work(), time_s)
+
     def commit(self, plan: Plan) -> None:
         """Account for the tokens that a step has computed and publish their full blocks."""
         for sequence, count in zip(plan.sequences, plan.num_scheduled_tokens, strict=True):
@@ -144,8 +167,7 @@ class Scheduler:
         self.blocks.free(sequence)
         insort(self.waiting, sequence, key=_age)
 
-    def _schedule_running(self, plan: Plan) -> int:
-        budget = self.max_num_batched_tokens
+    def _schedule_running(self, plan: Plan) -> Budget:
         behind: list[Sequence] = []
         for sequence in self.running:
             if sequence.num_tokens - sequence.num_computed_tokens > 1:
@@ -153,14 +175,18 @@ class Scheduler:
             else:
                 plan.sequences.append(sequence)
                 plan.num_scheduled_tokens.append(1)
-                budget -= 1
+        budget = Budget(self.max_num_batched_tokens - len(plan.sequences))
+        if self.max_step_s and plan.sequences and (behind or self.waiting):
+            budget.limit_time(self.step_times, plan.work(), self.max_step_s)
         for sequence in behind:
-            budget = self._schedule(plan, sequence, budget)
+            self._schedule(plan, sequence, budget)
         return budget
 
-    def _admit_waiting(self, plan: Plan, budget: int) -> None:
+    def _admit_waiting(self, plan: Plan, budget: Budget) -> None:
         index = 0
-        while index < len(self.waiting) and budget > 0 and len(self.running) < self.max_num_seqs:
+        while index < len(self.waiting) and len(self.running) < self.max_num_seqs:
+            if budget.is_spent:
+                break
             sequence = self.waiting[index]
             if not self._has_features(sequence):  # younger ones need not wait for its images
                 index += 1
@@ -173,7 +199,7 @@ class Scheduler:
             insort(self.running, sequence, key=_age)
             if sequence.num_cached_tokens is None:
                 sequence.num_cached_tokens = sequence.num_computed_tokens
-            budget = self._schedule(plan, sequence, budget)
+            self._schedule(plan, sequence, budget)
 
     def _has_features(self, sequence: Sequence) -> bool:
         images = sequence.images
@@ -181,13 +207,14 @@ class Scheduler:
             return True
         return not images.missing(self.blocks.num_known_tokens(sequence))
 
-    def _schedule(self, plan: Plan, sequence: Sequence, budget: int) -> int:
-        count = min(sequence.num_tokens - sequence.num_computed_tokens, budget)
+    def _schedule(self, plan: Plan, sequence: Sequence, budget: Budget) -> None:
+        start = sequence.num_computed_tokens
+        count = budget.fit(start, sequence.num_tokens - start)
         if count > 0:
             count = self.blocks.extend(sequence, count)
+            budget.take(start, count)
             plan.sequences.append(sequence)
             plan.num_scheduled_tokens.append(count)
-        return budget - count
 
     def _release_siblings(self, sequence: Sequence) -> None:
         for sibling in sequence.siblings:
