@@ -188,14 +188,15 @@ def examples(language: str, *names: str) -> list[object]:
 
 
 @pytest.mark.real_model
-@pytest.mark.parametrize("example", examples("sh", "docs/cli.md"))
+@pytest.mark.parametrize("example", examples("sh", "docs/cli.md", "docs/wires/openrouter.md"))
 def test_shell_examples_run(example: str, address: str, bin_folder: Path) -> None:
     assert run_shell(example, address, bin_folder).strip()
 
 
 @pytest.mark.real_model
 @pytest.mark.parametrize(
-    "example", examples("python", "README.md", "docs/library.md", "docs/api.md")
+    "example",
+    examples("python", "README.md", "docs/library.md", "docs/api.md", "docs/wires/openrouter.md"),
 )
 def test_python_examples_run(example: str, address: str) -> None:
     result = subprocess.run(

@@ -9,11 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dialects.strategies import (
+    ERRORS,
+    ID,
+    SAMPLING,
+    calls,
+    filled,
+    logprobs,
+    reasons,
+    requests,
+    texts,
+    usages,
+)
 from outrider.dialects.base import Answer, Choice, Decoded, Envelope
 from outrider.dialects.openai import CHAT_COMPLETIONS, COMPLETIONS, OpenAi
-from outrider.dialects.openai_choices import UNKNOWN_ID
 from outrider.errors import (
-    ContextLengthExceeded,
     EngineFailed,
     EngineOverloaded,
     InvalidRequest,
@@ -21,60 +31,28 @@ from outrider.errors import (
     OutriderError,
     PayloadTooLarge,
     RequestTimeout,
-    UnsupportedParameter,
 )
 from outrider.types import (
     Completed,
     Event,
     Finished,
     GenerationRequest,
-    ImagePart,
-    Message,
-    NamedTool,
     SamplingParams,
     Started,
     TextDelta,
-    TextPart,
     TokenAlternative,
     TokenLogprob,
-    Tool,
-    ToolCall,
     ToolCallDelta,
     Usage,
 )
 
-ID = "7c2f0c1e"
 ENVELOPE = Envelope(request_id=ID, created_s=5, cache_salt="s")
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 TEXT = {"model": "m", "prompt": "Hello"}
 BODIES: dict[str, dict[str, Any]] = {CHAT_COMPLETIONS.name: CHAT, COMPLETIONS.name: TEXT}
 BOTH = pytest.mark.parametrize("wire", [CHAT_COMPLETIONS, COMPLETIONS], ids=lambda wire: wire.name)
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-filled = texts.filter(bool)
-reasons = st.sampled_from(["stop", "length", "tool_calls"])
-counts = st.integers(0, 2**40)
-usages = st.builds(Usage, counts, counts, counts)
 wires = st.sampled_from([CHAT_COMPLETIONS, COMPLETIONS])
-token_ids = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5).map(tuple)
-
-SAMPLING: dict[str, st.SearchStrategy[Any]] = {
-    "temperature": st.floats(0, 2),
-    "top_p": st.floats(1e-9, 1),
-    "top_k": st.integers(0, 2**31 - 1),
-    "min_p": st.floats(0, 1),
-    "top_a": st.floats(0, 1),
-    "repetition_penalty": st.floats(0, 1e6, exclude_min=True),
-    "frequency_penalty": st.floats(-2, 2),
-    "presence_penalty": st.floats(-2, 2),
-    "logit_bias": st.dictionaries(st.integers(0, 10**10 - 1), st.floats(-100, 100), min_size=1),
-    "seed": st.integers(-(2**63), 2**64 - 1),
-    "stop": st.lists(filled, min_size=1, max_size=16).map(tuple),
-    "max_tokens": st.integers(1, 2**31 - 1),
-    "ignore_eos": st.booleans(),
-    "logprobs": st.integers(0, 20),
-    "n": st.integers(1, 40),
-}
 
 
 def decode(wire: OpenAi, **fields: Any) -> Decoded:
@@ -89,88 +67,13 @@ def test_the_table_of_sampling_fields_is_complete():
 # The laws: what is written is read back.
 
 
-names = st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True)
-calls = st.builds(ToolCall, texts, texts, texts)
-parts = st.builds(TextPart, texts) | st.builds(
-    ImagePart, st.binary(min_size=1, max_size=40), st.sampled_from(["auto", "high", "low"])
-)
-contents = st.lists(parts, min_size=1, max_size=4).filter(
-    lambda content: any(isinstance(part, ImagePart) for part in content)
-)
-MESSAGES = st.one_of(
-    st.builds(Message, st.sampled_from(["system", "user", "assistant"]), texts),
-    st.builds(Message, st.just("user"), contents.map(tuple)),
-    st.builds(
-        Message, st.just("assistant"), texts, st.lists(calls, min_size=1, max_size=3).map(tuple)
-    ),
-    st.builds(Message, st.just("tool"), texts, tool_call_id=filled),
-)
-schemas = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)
-TOOLS = st.lists(
-    st.builds(
-        Tool,
-        names,
-        texts,
-        st.just({})
-        | st.dictionaries(texts, schemas, max_size=3).map(lambda s: {**s, "type": "object"}),
-        st.booleans(),
-    ),
-    min_size=1,
-    max_size=3,
-    unique_by=lambda tool: tool.name,
-).map(tuple)
-
-
-@st.composite
-def tool_fields(draw: st.DrawFn) -> dict[str, Any]:
-    tools = draw(st.just(()) | TOOLS)
-    if not tools:
-        return {}
-    named = st.sampled_from(tools).map(lambda tool: NamedTool(tool.name))
-    return {
-        "tools": tools,
-        "tool_choice": draw(st.sampled_from(["auto", "none", "required"]) | named),
-        "parallel_tool_calls": draw(st.booleans()),
-    }
-
-
-@st.composite
-def requests(draw: st.DrawFn, wire: OpenAi) -> GenerationRequest:
-    values = draw(st.fixed_dictionaries({}, optional=SAMPLING))
-    messages: tuple[Message, ...] = ()
-    prompts: tuple[Any, ...] = ()
-    tools: dict[str, Any] = {}
-    if wire is CHAT_COMPLETIONS:
-        messages = tuple(draw(st.lists(MESSAGES, min_size=1, max_size=4)))
-        tools = draw(tool_fields())
-    else:
-        values.setdefault("max_tokens", 16)
-        kind = draw(st.sampled_from([texts, token_ids]))
-        prompts = tuple(draw(st.lists(kind, min_size=1, max_size=4)))
-    return GenerationRequest(
-        request_id=ID,
-        model=draw(texts),
-        messages=messages,
-        prompts=prompts,
-        sampling=SamplingParams(**values),
-        given=frozenset(values),
-        **tools,
-        stream=draw(st.booleans()),
-        cache_salt="s",
-    )
-
-
-@given(requests(CHAT_COMPLETIONS))
+@given(requests(is_chat=True))
 def test_a_conversation_survives_the_wire(request: GenerationRequest):
     body = CHAT_COMPLETIONS.encode_request(request)
     assert CHAT_COMPLETIONS.decode_request(body, ENVELOPE).request == request
 
 
-@given(requests(COMPLETIONS))
+@given(requests(is_chat=False))
 def test_a_prompt_survives_the_wire(request: GenerationRequest):
     body = COMPLETIONS.encode_request(request)
     assert COMPLETIONS.decode_request(body, ENVELOPE).request == request
@@ -184,24 +87,10 @@ def test_ids_and_salts_come_from_the_envelope_and_not_from_the_body():
     assert again.request.cache_salt == "t"
 
 
-@st.composite
-def logprobs(draw: st.DrawFn, wire: OpenAi) -> tuple[TokenLogprob, ...]:
-    """Log probabilities that the wire can carry: ids are lost, and text has no broken tokens."""
-    tokens = st.binary(max_size=4) if wire is CHAT_COMPLETIONS else texts.map(str.encode)
-    values = st.floats(-1e3, 0)
-    top = st.lists(
-        st.builds(TokenAlternative, st.just(UNKNOWN_ID), tokens, values),
-        max_size=3,
-        unique_by=lambda alternative: alternative.token,
-    ).map(tuple)
-    entries = st.builds(TokenLogprob, st.just(UNKNOWN_ID), tokens, values, top)
-    return tuple(draw(st.lists(entries, max_size=3)))
-
-
 @given(st.data(), wires, texts, usages)
 def test_an_answer_survives_the_wire(data: st.DataObject, wire: OpenAi, model: str, usage: Usage):
     tool_calls = st.lists(calls, max_size=2 if wire is CHAT_COMPLETIONS else 0).map(tuple)
-    choices = st.builds(Choice, texts, reasons, logprobs(wire), tool_calls)
+    choices = st.builds(Choice, texts, reasons, logprobs(wire is CHAT_COMPLETIONS), tool_calls)
     answer = Answer(model, tuple(data.draw(st.lists(choices, max_size=3))), usage)
     assert wire.decode_answer(wire.encode_answer(answer, decode(wire))) == answer
 
@@ -210,7 +99,9 @@ def test_an_answer_survives_the_wire(data: st.DataObject, wire: OpenAi, model: s
 def test_a_stream_survives_the_wire(data: st.DataObject, wire: OpenAi, model: str, usage: Usage):
     n = data.draw(st.integers(1, 3))
     index = st.integers(0, n - 1)
-    deltas: st.SearchStrategy[Event] = st.builds(TextDelta, index, filled, logprobs(wire))
+    deltas: st.SearchStrategy[Event] = st.builds(
+        TextDelta, index, filled, logprobs(wire is CHAT_COMPLETIONS)
+    )
     if wire is CHAT_COMPLETIONS:
         deltas |= st.builds(ToolCallDelta, index, st.integers(0, 3), texts, filled, texts)
         deltas |= st.builds(ToolCallDelta, index, st.integers(0, 3), texts)
@@ -220,19 +111,6 @@ def test_a_stream_survives_the_wire(data: st.DataObject, wire: OpenAi, model: st
     decoded = decode(wire, n=n, stream=True, stream_options={"include_usage": True})
     encoder = wire.stream_encoder(decoded)
     assert wire.decode_stream(b"".join(encoder.encode(event) for event in events)) == events
-
-
-params = st.none() | filled
-ERRORS: list[st.SearchStrategy[OutriderError]] = [
-    st.builds(InvalidRequest, texts, params),
-    st.builds(UnsupportedParameter, texts, params),
-    st.builds(ContextLengthExceeded, counts, counts, params),
-    st.builds(ModelNotFound, texts, params),
-    st.builds(PayloadTooLarge, texts, params),
-    st.builds(RequestTimeout, texts, params),
-    st.builds(EngineOverloaded, texts),
-    st.builds(EngineFailed, texts),
-]
 
 
 def facts(error: OutriderError) -> tuple[Any, ...]:

@@ -28,13 +28,17 @@ from server.scripted import (
 )
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+ROUTER, ROUTER_TEXT = "/api/v1/chat/completions", "/api/v1/completions"
 NATIVE = f"/client/v4/accounts/abc/ai/run/{MODEL}"
 MESSAGES = [{"role": "user", "content": "my secret question"}]
 BODIES: dict[str, dict[str, Any]] = {
     CHAT: {"model": MODEL, "messages": MESSAGES},
     TEXT: {"model": MODEL, "prompt": "my secret question"},
+    ROUTER: {"model": MODEL, "messages": MESSAGES},
+    ROUTER_TEXT: {"model": MODEL, "prompt": "my secret question"},
     NATIVE: {"messages": MESSAGES},
 }
+CHATS = (CHAT, ROUTER)
 WIRES = pytest.mark.parametrize("path", list(BODIES))
 
 
@@ -44,6 +48,10 @@ def check_error(path: str, body: Any, code: str, native_code: int) -> str:
         assert body["success"] is False
         assert body["errors"][0]["code"] == native_code
         return str(body["errors"][0]["message"])
+    if path.startswith("/api/"):
+        assert set(body["error"]) == {"message", "code", "metadata"}
+        assert body["error"]["metadata"].get("provider_code", code) == code
+        return str(body["error"]["message"])
     assert set(body["error"]) == {"message", "type", "param", "code"}
     assert body["error"]["code"] == code
     return str(body["error"]["message"])
@@ -62,7 +70,7 @@ def test_a_whole_answer_has_the_wires_form(path: str, server: Running) -> None:
         assert result["response"] == "Hello"
     else:
         result, (choice,) = body, body["choices"]
-        text = choice["message"]["content"] if path == CHAT else choice["text"]
+        text = choice["message"]["content"] if path in CHATS else choice["text"]
         assert (text, choice["finish_reason"]) == ("Hello", "stop")
         assert body["model"] == MODEL
     assert result["usage"]["prompt_tokens"] == 7
@@ -77,13 +85,13 @@ def test_a_streamed_answer_has_the_wires_form(path: str, server: Running) -> Non
     assert reply.headers["cache-control"] == "no-store"
     *chunks, done = payloads(reply.body)
     assert done == b"[DONE]"
-    texts = []
+    texts: list[str] = []
     for chunk in map(json.loads, chunks):
         if path == NATIVE:
             texts.append(chunk["response"])
         elif chunk["choices"]:
             choice = chunk["choices"][0]
-            texts.append(choice["delta"].get("content", "") if path == CHAT else choice["text"])
+            texts.append(choice["delta"].get("content", "") if path in CHATS else choice["text"])
     assert "".join(texts) == "Hello"
     assert [text for text in texts if text] == ["Hel", "lo"]
 
@@ -180,6 +188,8 @@ def test_a_bug_becomes_a_500_without_a_traceback(
         ("POST", "/v1/nothing", 404),
         ("GET", CHAT, 405),
         ("DELETE", "/v1/models", 405),
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", ROUTER, 405),
         ("GET", NATIVE, 400),
         ("POST", "/client/v4/accounts/abc/ai/models", 400),
     ],
@@ -199,7 +209,7 @@ def test_an_unknown_model_is_refused(path: str, server: Running) -> None:
     reply = server.ask(
         "POST", wrong, {**BODIES[path], **({} if path == NATIVE else {"model": "gpt-5"})}
     )
-    assert reply.status == (400 if path == NATIVE else 404)
+    assert reply.status == (404 if path in (CHAT, TEXT) else 400)
     assert "gpt-5" in check_error(path, reply.json(), "model_not_found", 5007)
 
 
@@ -346,8 +356,8 @@ def test_the_log_has_one_line_per_request_and_no_text_or_token(
     server.ask("POST", CHAT, b'{"my secret question', authorization="Bearer hush-hush")
     server.close()  # a line is written after its answer
     lines = [r.getMessage() for r in caplog.records if r.name == "outrider.access"]
-    assert len(lines) == 7
-    assert sum("status=200" in line for line in lines) == 6
+    assert len(lines) == 11
+    assert sum("status=200" in line for line in lines) == 10
     assert sum("error=invalid_request" in line for line in lines) == 1
     for word in ("secret", "hush", "Hel", provider.requests[0].cache_salt):
         assert word not in caplog.text

@@ -50,6 +50,8 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     created_s: int = 0
     include_usage: bool = True  # in a stream
+    # Names to look a model up by, best first, where a wire knows more than one; empty: any will do.
+    models: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()  # fields the wire ignores, for x-outrider-ignored
 
 
@@ -88,6 +90,15 @@ class Dialect(Protocol):
     @property
     def name(self) -> str:
         """A stable name; also a metric label."""
+        ...
+
+    @property
+    def keep_alive(self) -> bytes:
+        """What a stream sends while it waits; empty: nothing."""
+        ...
+
+    def headers(self, request_id: str, created_s: int) -> dict[str, str]:
+        """Give the headers of this wire's own that every answer has."""
         ...
 
     def decode_request(self, body: bytes, envelope: Envelope) -> Decoded:

@@ -88,6 +88,12 @@ class WorkersAi:
     """The native run endpoint; see `Dialect`."""
 
     name = "workers-ai"
+    keep_alive = b""
+
+    def headers(self, request_id: str, created_s: int) -> dict[str, str]:
+        """Give the headers that every answer of the model layer has."""
+        del created_s
+        return headers(request_id)
 
     def decode_request(self, body: bytes, envelope: Envelope) -> Decoded:
         """Read a request's body; the model is the one of the path."""

@@ -60,6 +60,12 @@ class OpenAi:
     choices: ChoiceCodec
     read_request: Callable[[bytes, Envelope], Decoded]
     write_request: Callable[[GenerationRequest], bytes]
+    keep_alive: bytes = b""
+
+    def headers(self, request_id: str, created_s: int) -> dict[str, str]:
+        """Give no headers: this wire has none of its own."""
+        del request_id, created_s
+        return {}
 
     def decode_request(self, body: bytes, envelope: Envelope) -> Decoded:
         """Read a request's body."""

@@ -48,7 +48,16 @@ _SAME_NAMES = (
 
 def decode_chat(body: bytes, envelope: Envelope) -> Decoded:
     """Read the body of a chat completion."""
-    wire = decode_json(body, ChatBody)
+    return read_chat(decode_json(body, ChatBody), envelope)
+
+
+def decode_completion(body: bytes, envelope: Envelope) -> Decoded:
+    """Read the body of a text completion."""
+    return read_completion(decode_json(body, CompletionBody), envelope, COMPLETION_MAX_TOKENS)
+
+
+def read_chat(wire: ChatBody, envelope: Envelope) -> Decoded:
+    """Read the fields of a chat completion."""
     _refuse(wire, CHAT_REFUSED)
     if not wire.messages:
         raise InvalidRequest("messages is empty; send at least one", "messages")
@@ -71,14 +80,16 @@ def decode_chat(body: bytes, envelope: Envelope) -> Decoded:
     return _decoded(wire, envelope, values, wanted)
 
 
-def decode_completion(body: bytes, envelope: Envelope) -> Decoded:
-    """Read the body of a text completion."""
-    wire = decode_json(body, CompletionBody)
+def read_completion(
+    wire: CompletionBody, envelope: Envelope, max_tokens: int | None = None
+) -> Decoded:
+    """Read the fields of a text completion; `max_tokens` holds for a request that has none."""
     _refuse(wire, COMPLETION_REFUSED)
     values = _sampling_values(wire)
     if wire.logprobs is not None:
         values["logprobs"] = wire.logprobs
-    values.setdefault("max_tokens", COMPLETION_MAX_TOKENS)
+    if max_tokens is not None:
+        values.setdefault("max_tokens", max_tokens)
     return _decoded(wire, envelope, values, {"prompts": _prompts(wire.prompt)})
 
 

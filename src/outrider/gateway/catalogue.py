@@ -38,10 +38,17 @@ class Catalogue:
             for name in (entry.name, *entry.aliases):
                 self._by_name.setdefault(name, entry)
 
-    def find(self, name: str) -> Entry:
-        """Give the entry for a model name; raises `ModelNotFound`."""
-        entry = self._by_name.get(name)
-        if entry is None:
-            served = ", ".join(entry.name for entry in self.entries)
-            raise ModelNotFound(f"no model {name[:200]!r} here; served: {served}", "model")
-        return entry
+    def find(self, *names: str) -> Entry:
+        """Give the entry for the first name that is served, or any entry if there are no names.
+
+        Raises `ModelNotFound`.
+        """
+        if not names and self.entries:
+            return self.entries[0]
+        for name in names:
+            if entry := self._by_name.get(name):
+                return entry
+        served = ", ".join(entry.name for entry in self.entries)
+        wanted = "".join(c if c.isprintable() else "?" for c in "".join(names[:1])[:200])
+        # OpenRouter's clients look for its words.
+        raise ModelNotFound(f"{wanted} is not a valid model ID; served: {served}", "model")

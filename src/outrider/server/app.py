@@ -16,10 +16,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outrider.config import ServerConfig
-from outrider.dialects import openai
+from outrider.dialects import openai, openrouter
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.cloudflare_wire import no_route_error
+from outrider.dialects.openrouter_errors import no_route_error as no_openrouter_route
 from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.local import LocalProvider
@@ -30,6 +31,7 @@ from outrider.server.replies import reply_headers
 
 logger = logging.getLogger(__name__)
 
+OPENROUTER_PREFIX = "/api/v1/"
 WORKERS_AI_PREFIX = "/client/v4/"
 WORKERS_AI_RUN = WORKERS_AI_PREFIX + "accounts/{account_id}/ai/run/{model:path}"
 
@@ -38,17 +40,19 @@ def build_app(config: ServerConfig, catalogue: Catalogue) -> Starlette:
     """Build the application that serves a catalogue."""
     services = Services(config, catalogue, Metrics(catalogue))
     pages = Pages(services)
+
+    def generates(path: str, dialect: Dialect) -> Route:
+        return Route(path, GenerateRoute(services, dialect), methods=["POST"])
+
     return Starlette(
         routes=[
-            Route(
-                "/v1/chat/completions",
-                GenerateRoute(services, openai.CHAT_COMPLETIONS),
-                methods=["POST"],
-            ),
-            Route("/v1/completions", GenerateRoute(services, openai.COMPLETIONS), methods=["POST"]),
+            generates("/v1/chat/completions", openai.CHAT_COMPLETIONS),
+            generates("/v1/completions", openai.COMPLETIONS),
             Route("/v1/models", pages.models),
             Route("/v1/models/{model:path}", pages.model),
-            Route(WORKERS_AI_RUN, GenerateRoute(services, WorkersAi()), methods=["POST"]),
+            generates("/api/v1/chat/completions", openrouter.CHAT_COMPLETIONS),
+            generates("/api/v1/completions", openrouter.COMPLETIONS),
+            generates(WORKERS_AI_RUN, WorkersAi()),
             Route("/healthz", pages.healthz),
             Route("/metrics", pages.metrics),
             Route("/", pages.index),
@@ -97,6 +101,7 @@ class Pages:
             f"Outrider serves {names}.\n\n"
             "POST /v1/chat/completions, /v1/completions\n"
             "GET  /v1/models, /healthz, /metrics\n"
+            "POST /api/v1/chat/completions, /api/v1/completions\n"
             f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",
             media_type="text/plain",
         )
@@ -125,6 +130,9 @@ async def refuse_path(http: Request, error: Exception) -> Response:
     if path.startswith(WORKERS_AI_PREFIX):
         status, body = no_route_error(path)
         return Response(body, status, media_type="application/json")
+    if path.startswith(OPENROUTER_PREFIX):
+        status, body = no_openrouter_route(path, error.status_code)
+        return Response(body, status, error.headers, media_type="application/json")
     if error.status_code == 405:
         refusal = InvalidRequest(f"{http.method} isn't allowed for {path[:200]}; see docs/api.md")
     else:
@@ -137,14 +145,24 @@ async def fail(http: Request, error: Exception) -> Response:
     """Answer after a bug of ours; the traceback goes to the log only."""
     logger.error("%s %s failed", http.method, http.url.path, exc_info=error)
     failure = EngineFailed(f"the server failed ({type(error).__name__}); its log says why")
-    is_workers_ai = http.url.path.startswith(WORKERS_AI_PREFIX)
-    return _error(WorkersAi() if is_workers_ai else openai.CHAT_COMPLETIONS, failure)
+    return _error(_dialect_of(http.url.path), failure)
+
+
+def _dialect_of(path: str) -> Dialect:
+    """Give the wire that a path belongs to."""
+    if path.startswith(WORKERS_AI_PREFIX):
+        return WorkersAi()
+    return (
+        openrouter.CHAT_COMPLETIONS
+        if path.startswith(OPENROUTER_PREFIX)
+        else openai.CHAT_COMPLETIONS
+    )
 
 
 def _error(dialect: Dialect, error: OutriderError) -> Response:
     request_id = new_request_id()
     status, body = dialect.encode_error(error, request_id)
-    return Response(body, status, reply_headers(dialect.name, request_id))
+    return Response(body, status, reply_headers(dialect, request_id))
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -24,6 +24,7 @@ from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.provider import checked
 from outrider.server.body import ClientGone, read_body, wait_for_disconnect
 from outrider.server.exchange import STATUS_CLIENT_GONE, Exchange
+from outrider.server.keep_alive import Silence, kept_alive
 from outrider.server.metrics import Metrics
 from outrider.server.replies import reply, reply_headers, start_reply
 from outrider.types import Event
@@ -80,6 +81,8 @@ class _Answer:
         self._exchange = exchange
         self._send = send
         self._encoder: StreamEncoder | None = None  # set once a stream has started
+        self._sending = asyncio.Lock()  # what is sent isn't mixed with signs of life
+        self._silence = Silence()
 
     async def run(self, body: bytes, http: Request) -> None:
         """Decode the body and answer it."""
@@ -96,7 +99,8 @@ class _Answer:
         )
         del body  # it may hold megabytes of images
         request = decoded.request
-        provider = self._services.catalogue.find(request.model).provider
+        names = (request.model,) if decoded.models is None else decoded.models
+        provider = self._services.catalogue.find(*names).provider
         exchange.model = provider.name
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         events = exchange.watch(
@@ -118,7 +122,7 @@ class _Answer:
             await self._end_stream()
             return
         exchange.status, body = self._dialect.encode_error(error, exchange.request_id)
-        headers = reply_headers(self._dialect.name, exchange.request_id)
+        headers = reply_headers(self._dialect, exchange.request_id, exchange.created_s)
         if isinstance(error, EngineOverloaded):
             headers["retry-after"] = str(error.retry_after_s)
         if isinstance(error, RequestTimeout):  # else a client that trickles keeps its connection
@@ -127,28 +131,47 @@ class _Answer:
 
     async def _reply(self, status: int, body: bytes, decoded: Decoded) -> None:
         self._exchange.status = status
-        headers = reply_headers(self._dialect.name, self._exchange.request_id, decoded.ignored)
-        await reply(self._send, status, body, headers)
+        await reply(self._send, status, body, self._headers(decoded))
+
+    def _headers(self, decoded: Decoded) -> dict[str, str]:
+        exchange = self._exchange
+        return reply_headers(
+            self._dialect, exchange.request_id, exchange.created_s, decoded.ignored
+        )
 
     async def _stream(self, events: AsyncGenerator[Event, None], decoded: Decoded) -> None:
         encoder = self._dialect.stream_encoder(decoded)
-        first = await anext(events)  # an error up to here still gets a status of its own
+        comment = self._dialect.keep_alive
+
+        async def keep_alive() -> None:
+            await self._start_stream(encoder, decoded)
+            await self._send_part(comment)
+
+        async with kept_alive(self._silence, keep_alive) if comment else nullcontext():
+            # An error before the first event, or sign of life, still gets a status of its own.
+            async for event in events:
+                await self._start_stream(encoder, decoded)
+                await self._send_part(encoder.encode(event))
+        await self._end_stream()
+
+    async def _start_stream(self, encoder: StreamEncoder, decoded: Decoded) -> None:
+        if self._encoder is not None:
+            return
         self._exchange.status = 200
-        headers = reply_headers(self._dialect.name, self._exchange.request_id, decoded.ignored)
+        headers = self._headers(decoded)
         headers |= {"content-type": sse.CONTENT_TYPE, "cache-control": "no-store"}
         self._encoder = encoder
-        await start_reply(self._send, 200, headers)
-        await self._send_part(encoder.encode(first))
-        async for event in events:
-            await self._send_part(encoder.encode(event))
-        await self._end_stream()
+        async with self._sending:
+            await start_reply(self._send, 200, headers)
 
     async def _end_stream(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_part(self, data: bytes) -> None:
         if data:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            self._silence.end()
+            async with self._sending:
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 def _internal(error: Exception) -> str:

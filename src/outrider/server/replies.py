@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from starlette.types import Send
 
-from outrider.dialects.cloudflare import WorkersAi
-from outrider.dialects.cloudflare_wire import headers as workers_ai_headers
+from outrider.dialects.base import Dialect
 
 
-def reply_headers(wire: str, request_id: str, ignored: tuple[str, ...] = ()) -> dict[str, str]:
+def reply_headers(
+    dialect: Dialect, request_id: str, created_s: int = 0, ignored: tuple[str, ...] = ()
+) -> dict[str, str]:
     """Give the headers that every answer of a wire carries."""
     headers = {"content-type": "application/json", "x-request-id": request_id}
-    if wire == WorkersAi.name:
-        headers |= workers_ai_headers(request_id)
+    headers |= dialect.headers(request_id, created_s)
     if ignored:
         names = (name if name.isascii() and name.isprintable() else "?" for name in ignored)
         headers["x-outrider-ignored"] = ", ".join(names)[:1000]

@@ -1,0 +1,111 @@
+"""Errors of OpenRouter's wire, both ways: an integer code, and metadata with the error's type.
+
+Codes and types are those of its OpenAPI file. `provider_code`, meant for the host's own word, has
+Outrider's; `param` is ours, so that no error loses the field that it is about.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from outrider.errors import (
+    ContextLengthExceeded,
+    EngineFailed,
+    EngineOverloaded,
+    InvalidRequest,
+    ModelNotFound,
+    OutriderError,
+    PayloadTooLarge,
+    RequestError,
+    RequestTimeout,
+    UnsupportedParameter,
+)
+
+Object = dict[str, Any]
+
+# The first class that fits gives code and type. An unknown model id is a 400 there, not a 404.
+ERROR_TYPES: tuple[tuple[type[OutriderError], int, str], ...] = (
+    (ContextLengthExceeded, 400, "context_length_exceeded"),
+    (ModelNotFound, 400, "invalid_request"),
+    (PayloadTooLarge, 413, "payload_too_large"),
+    (RequestTimeout, 408, "timeout"),
+    (RequestError, 400, "invalid_request"),
+    (EngineOverloaded, 503, "provider_overloaded"),
+    (OutriderError, 500, "server"),
+)
+_CLASSES: dict[str, type[Any]] = {
+    kind.code: kind
+    for kind in (
+        InvalidRequest,
+        UnsupportedParameter,
+        ModelNotFound,
+        PayloadTooLarge,
+        RequestTimeout,
+        EngineOverloaded,
+        EngineFailed,
+    )
+}
+_CLASS_OF_STATUS: dict[int, type[Any]] = {
+    400: InvalidRequest,
+    404: ModelNotFound,
+    408: RequestTimeout,
+    413: PayloadTooLarge,
+    422: InvalidRequest,
+    429: EngineOverloaded,
+    503: EngineOverloaded,
+    529: EngineOverloaded,
+}
+# Only the message holds the counts of a `ContextLengthExceeded`.
+_COUNTS = re.compile(r"prompt has (\d[\d,]{0,24}) tokens but max_model_len is (\d[\d,]{0,24}) ")
+
+
+def error_object(error: OutriderError) -> Object:
+    """Write the object that stands under `error`, in answers and in chunks."""
+    code, error_type = next((c, t) for kind, c, t in ERROR_TYPES if isinstance(error, kind))
+    metadata: Object = {"error_type": error_type, "provider_code": error.code}
+    if isinstance(error, RequestError) and error.param is not None:
+        metadata["param"] = error.param
+    return {"code": code, "message": error.message, "metadata": metadata}
+
+
+def encode_error(error: OutriderError) -> tuple[int, bytes]:
+    """Give status and body of an error answer."""
+    wire = error_object(error)
+    return wire["code"], msgspec.json.encode({"error": wire})
+
+
+def no_route_error(path: str, status: int = 404) -> tuple[int, bytes]:
+    """Give the answer for a URL or a method that isn't there."""
+    what = "there is nothing" if status == 404 else "that method isn't allowed"
+    metadata = {"error_type": "not_found" if status == 404 else "invalid_request"}
+    error = {"code": status, "message": f"{what} at {path[:200]}", "metadata": metadata}
+    return status, msgspec.json.encode({"error": error})
+
+
+def decode_error(status: int, body: bytes) -> OutriderError:
+    """Read an error answer: by the host's code, else by its status."""
+    try:
+        return error_of(msgspec.json.decode(body)["error"], status)
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return error_of({"message": f"status {status} with an unreadable body"}, status)
+
+
+def error_of(wire: object, status: int) -> OutriderError:
+    """Read what stands under `error`; `status` counts where there is no code of its own."""
+    fields = wire if isinstance(wire, dict) else {"message": str(wire)}
+    metadata = fields.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    message, param = str(fields.get("message")), metadata.get("param")
+    code = str(metadata.get("provider_code"))
+    counts = _COUNTS.match(message)
+    if counts and code == ContextLengthExceeded.code:
+        num_tokens, limit = (int(count.replace(",", "")) for count in counts.groups())
+        return ContextLengthExceeded(num_tokens, limit, param)
+    number = fields.get("code")
+    by_status = _CLASS_OF_STATUS.get(number if isinstance(number, int) else status, EngineFailed)
+    kind = _CLASSES.get(code, by_status)
+    error: OutriderError = kind(message, param) if issubclass(kind, RequestError) else kind(message)
+    return error

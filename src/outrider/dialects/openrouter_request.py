@@ -1,0 +1,211 @@
+"""Requests of OpenRouter's wire, both ways: chat/completions and completions.
+
+The fields that OpenAI has are read by OpenAI's own code; here stand the rest and the differences:
+what is unknown is ignored and named, fields without effect are checked by nobody, `model` may be
+absent, carry a variant or have fallbacks. Facts are those of OpenRouter's OpenAPI file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from outrider.dialects.base import Decoded, Envelope, convert, decode_json
+from outrider.dialects.openai_request import (
+    encode_chat,
+    encode_completion,
+    read_chat,
+    read_completion,
+)
+from outrider.dialects.openai_wire import ChatBody, CompletionBody
+from outrider.dialects.unknown_fields import Ignored, drop_unknown
+from outrider.errors import InvalidRequest, UnsupportedParameter
+from outrider.types import GenerationRequest
+
+Treatment = Literal["mapped", "inert", "ignored"]
+
+# `:free` and the like choose among hosts; a server that is its own host has nothing to choose.
+VARIANTS = ("free", "nitro", "floor")
+MAX_MODELS = 32
+MAX_REPETITION_PENALTY = 2
+MAX_STOP_STRINGS = 4  # that the service takes; more are read
+_SAMPLING = (
+    "temperature", "top_p", "top_k", "min_p", "top_a", "frequency_penalty", "presence_penalty",
+    "repetition_penalty", "logit_bias", "seed", "stop", "max_tokens", "n", "logprobs", "stream",
+)  # fmt: skip
+_CHAT_ONLY = (
+    "messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
+    "parallel_tool_calls", "response_format",
+)  # fmt: skip
+# Hints and accounting: none changes what the service would answer from one host either.
+_INERT = (
+    "stream_options", "usage", "route", "user", "metadata", "session_id", "trace", "prediction",
+    "reasoning", "reasoning_effort", "include_reasoning", "verbosity", "service_tier",
+    "structured_outputs", "cache_control", "prompt_cache_key", "prompt_cache_options",
+)  # fmt: skip
+# These ask for something that isn't done here; the service ignores what a host doesn't support.
+_IGNORED = (
+    "provider", "plugins", "transforms", "preset", "debug", "modalities", "image_config",
+    "web_search_options", "stop_server_tools_when",
+)  # fmt: skip
+CHAT_FIELDS: dict[str, Treatment] = {
+    **dict.fromkeys(("model", "models", "prompt", *_CHAT_ONLY, *_SAMPLING), "mapped"),
+    **dict.fromkeys(_INERT, "inert"),
+    **dict.fromkeys(_IGNORED, "ignored"),
+}
+COMPLETION_FIELDS: dict[str, Treatment] = {
+    **dict.fromkeys(("model", "models", "prompt", *_SAMPLING), "mapped"),
+    **dict.fromkeys(_INERT, "inert"),
+    **dict.fromkeys(_IGNORED, "ignored"),
+}
+# Fields inside of others that say nothing new: hints, and what answers to earlier turns carried.
+INERT_INSIDE = frozenset(
+    {
+        "messages[].reasoning",
+        "messages[].reasoning_content",
+        "messages[].reasoning_details",
+        "messages[].model",
+        "messages[].cache_control",
+        "messages[].content[].cache_control",
+        "tools[].cache_control",
+    }
+)
+
+
+class _Models(msgspec.Struct, frozen=True):
+    """Which models may answer."""
+
+    model: str | None = None
+    models: list[str] | None = None
+
+
+def decode_chat(body: bytes, envelope: Envelope) -> Decoded:
+    """Read the body of a chat completion; one with `prompt` is read as a text completion."""
+    fields = decode_json(body, dict[str, Any])
+    if "messages" not in fields and fields.get("prompt") is not None:
+        return _decode(fields, CHAT_FIELDS, envelope, is_chat=False)
+    return _decode(fields, CHAT_FIELDS, envelope, is_chat=True)
+
+
+def decode_completion(body: bytes, envelope: Envelope) -> Decoded:
+    """Read the body of a text completion."""
+    fields = decode_json(body, dict[str, Any])
+    return _decode(fields, COMPLETION_FIELDS, envelope, is_chat=False)
+
+
+def encode_chat_request(request: GenerationRequest) -> bytes:
+    """Write the body that a client would send for a conversation."""
+    _check_carried(request)
+    return _without_options(encode_chat(request))
+
+
+def encode_completion_request(request: GenerationRequest) -> bytes:
+    """Write the body that a client would send for raw prompts."""
+    _check_carried(request)
+    return _without_options(encode_completion(request))
+
+
+def _check_carried(request: GenerationRequest) -> None:
+    sampling = request.sampling
+    if sampling.ignore_eos:
+        raise UnsupportedParameter("ignore_eos can't be sent on this wire", "ignore_eos")
+    if sampling.repetition_penalty > MAX_REPETITION_PENALTY:
+        raise UnsupportedParameter(
+            f"repetition_penalty is {sampling.repetition_penalty}, which this wire can't carry",
+            "repetition_penalty",
+        )
+    if len(sampling.stop) > MAX_STOP_STRINGS:
+        raise UnsupportedParameter(
+            f"stop has {len(sampling.stop)} strings; this wire carries {MAX_STOP_STRINGS}", "stop"
+        )
+
+
+def _without_options(body: bytes) -> bytes:
+    """Take out stream_options, which is deprecated: usage always comes."""
+    fields = msgspec.json.decode(body)
+    fields.pop("stream_options", None)
+    if not fields["model"]:
+        del fields["model"]
+    return msgspec.json.encode(fields)
+
+
+def _decode(
+    fields: dict[str, Any], table: dict[str, Treatment], envelope: Envelope, *, is_chat: bool
+) -> Decoded:
+    ignored = Ignored()
+    for name, value in fields.items():
+        if table.get(name, "ignored") == "ignored" and value not in (None, [], {}):
+            ignored.add(name)
+    models = _read_models(fields)
+    shared = _shared_fields(fields, (*_SAMPLING, *(_CHAT_ONLY if is_chat else ("prompt",))))
+    shared["model"] = models[0] if models else ""
+    if is_chat:
+        shared = _with_names(drop_unknown(shared, ChatBody, "", ignored))
+        decoded = read_chat(convert(shared, ChatBody), envelope)
+    else:
+        decoded = read_completion(convert(shared, CompletionBody), envelope)
+    return msgspec.structs.replace(
+        decoded,
+        models=tuple(spelling for model in models for spelling in _spellings(model)),
+        include_usage=True,
+        ignored=ignored.names(INERT_INSIDE),
+    )
+
+
+def _read_models(fields: dict[str, Any]) -> list[str]:
+    """Give `model` and its fallbacks, best first; none if any model will do."""
+    wire = convert(fields, _Models)
+    fallbacks = wire.models or []
+    if len(fallbacks) > MAX_MODELS:
+        raise InvalidRequest(
+            f"models has {len(fallbacks)} entries; at most {MAX_MODELS} are allowed", "models"
+        )
+    return fallbacks if wire.model is None else [wire.model, *fallbacks]
+
+
+def _spellings(model: str) -> list[str]:
+    """Give a name as it is, and without its variants."""
+    spellings = [model]
+    while model.rpartition(":")[2] in VARIANTS and ":" in model:
+        model = model.rpartition(":")[0]
+        spellings.append(model)
+    return spellings
+
+
+def _shared_fields(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Give the fields that OpenAI's code reads, where the two wires differ as OpenAI means them."""
+    shared = {name: fields[name] for name in names if fields.get(name) is not None}
+    if "max_completion_tokens" in shared:  # max_tokens is its deprecated name
+        shared.pop("max_tokens", None)
+    penalty = shared.get("repetition_penalty")
+    if isinstance(penalty, int | float) and not isinstance(penalty, bool):
+        if not 0 <= penalty <= MAX_REPETITION_PENALTY:
+            raise InvalidRequest(
+                f"repetition_penalty is {penalty}; it must be at least 0 and at most "
+                f"{MAX_REPETITION_PENALTY}",
+                "repetition_penalty",
+            )
+        shared["repetition_penalty"] = penalty or 1.0  # 0 would divide by zero
+    return shared
+
+
+def _with_names(shared: dict[str, Any]) -> dict[str, Any]:
+    """Put the names of speakers before what they say, as the service does for such models."""
+    messages = shared.get("messages")
+    if not isinstance(messages, list):
+        return shared
+    return shared | {"messages": [_with_name(message) for message in messages]}
+
+
+def _with_name(message: object) -> object:
+    if not isinstance(message, dict) or message.get("role") == "tool":
+        return message
+    name, content = message.get("name"), message.get("content")
+    if not isinstance(name, str) or not name:
+        return message
+    if isinstance(content, str):
+        return message | {"content": f"{name}: {content}"}
+    if isinstance(content, list):
+        return message | {"content": [{"type": "text", "text": f"{name}: "}, *content]}
+    return message
