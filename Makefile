@@ -38,10 +38,12 @@ build: $(VENV)/.installed
 
 test: $(VENV)/.extra-test $(VENV)/.test-data
 	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/outrider pull all-minilm-l6-v2
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 parity: $(VENV)/.extra-test $(VENV)/.extra-parity $(VENV)/.parity-parts
 	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/outrider pull all-minilm-l6-v2
 	@$(BIN)/python -m pytest -q -m parity $(ARGS)
 
 bench: $(VENV)/.extra-bench

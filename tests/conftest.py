@@ -14,12 +14,22 @@ from outrider.errors import StoreError
 @pytest.fixture(scope="session")
 def model_path() -> Path:
     """The default model's file; pulled if it isn't there, skipped where it can't be."""
+    return _pulled(config.DEFAULT_MODEL)
+
+
+@pytest.fixture(scope="session")
+def embedding_model_path() -> Path:
+    """The folder of the default embedding model; the same as `model_path`."""
+    return _pulled("all-minilm-l6-v2")
+
+
+def _pulled(name: str) -> Path:
     store = Store(config.load().home)
     try:
-        return store.resolve(config.DEFAULT_MODEL)
+        return store.resolve(name)
     except StoreError:
         pass
     try:
-        return store.pull(config.DEFAULT_MODEL)
+        return store.pull(name)
     except StoreError as error:
-        pytest.skip(f"the default model can't be pulled: {error.message}")
+        pytest.skip(f"{name} can't be pulled: {error.message}")

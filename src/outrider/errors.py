@@ -5,6 +5,7 @@ OutriderError
 │   ├── InvalidRequest              400  param="messages[2].content"
 │   │   ├── UnsupportedParameter    400  known to the wire, not offered here
 │   │   └── ContextLengthExceeded   400  num_prompt_tokens, max_model_len
+│   │       └── InputTooLong        400  the same for a text to embed
 │   ├── ModelNotFound               404
 │   ├── PayloadTooLarge             413
 │   └── RequestTimeout              408  the client stopped sending its body
@@ -68,6 +69,20 @@ class ContextLengthExceeded(InvalidRequest):
             f"prompt has {num_prompt_tokens:,} tokens but max_model_len is {max_model_len:,} and "
             "at least one token must be left for the answer; shorten the prompt or start with a "
             "larger --max-model-len",
+            param,
+        )
+        self.num_prompt_tokens = num_prompt_tokens
+        self.max_model_len = max_model_len
+
+
+class InputTooLong(ContextLengthExceeded):
+    """A text to embed is longer than its model's context; nothing is cut off silently."""
+
+    def __init__(self, num_prompt_tokens: int, max_model_len: int, param: str | None) -> None:
+        InvalidRequest.__init__(
+            self,
+            f"the text has {num_prompt_tokens:,} tokens, [CLS] and [SEP] included, but the "
+            f"embedding model takes {max_model_len:,}; cut it into shorter texts",
             param,
         )
         self.num_prompt_tokens = num_prompt_tokens

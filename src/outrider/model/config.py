@@ -1,4 +1,4 @@
-"""The shape of a decoder of the Llama family, read once from a checkpoint.
+"""The shape of a model, read once from a checkpoint: a Llama's decoder, or a BERT's encoder.
 
 One `ModelConfig` describes dense Llama 2/3 models and Llama 4: a dense model has no experts, RoPE
 on every layer, no attention chunks and no QK norm. The forward pass asks this struct and never
@@ -13,6 +13,8 @@ import msgspec
 
 NO_TOKEN = -1  # stands for a token that the vocabulary lacks
 BLOCK_SIZE = 16  # tokens per block of the KV cache
+
+Pooling = Literal["mean", "cls"]  # of a text's states: their mean, or the first token's
 
 
 def padded_head_dim(head_dim: int) -> int:
@@ -157,3 +159,42 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
         per_head = nbytes * (self.head_dim + padded_head_dim(self.head_dim))
         per_head += 4 if dtype == "int8" else 0
         return len(group.layers) * self.num_kv_heads * per_head
+
+
+class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes and constants of one encoder of the BERT family, and what becomes of its states."""
+
+    name: str
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    vocab_size: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    layer_norm_eps: float
+    max_model_len: int  # tokens of one text, [CLS] and [SEP] included
+    pooling: Pooling = "mean"
+    is_normalised: bool = False  # the model's own vectors have length 1
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_heads or self.head_dim % 2:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} can't be cut into {self.num_heads} heads of an "
+                "even size"
+            )
+        if not 2 < self.max_model_len <= self.max_position_embeddings:
+            raise ValueError(
+                f"texts of {self.max_model_len} tokens need as many positions; there are "
+                f"{self.max_position_embeddings}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Values per head."""
+        return self.hidden_size // self.num_heads
+
+    @property
+    def macs_per_token(self) -> int:
+        """Multiplications that one token costs in the matrices of one layer."""
+        return self.hidden_size * (4 * self.hidden_size + 2 * self.intermediate_size)

@@ -54,7 +54,7 @@ class Tokenizer:
     """One vocabulary; safe to share between threads."""
 
     def __init__(self, tokenizer_json: str) -> None:
-        with _BareErrors():
+        with BareErrors():
             library = tokenizers.Tokenizer.from_str(tokenizer_json)
         try:
             parts = msgspec.json.decode(tokenizer_json, type=_TokenizerFile)
@@ -72,7 +72,7 @@ class Tokenizer:
         self._is_byte_level = "ByteLevel" in decoders
         self._has_byte_tokens = parts.model.byte_fallback or "ByteFallback" in decoders
         self._strips_space = bool(decoders & {"Strip", "Metaspace"})
-        with _BareErrors():
+        with BareErrors():
             self.prefix_ids = self._read_prefix()
         # The library leaves special tokens in a text alone once it is told so, but not the other
         # added ones (test_no_added_token_is_recognised_in_content); so here all are special.
@@ -95,7 +95,7 @@ class Tokenizer:
 
         `param` is the path of the request's field that is named when the text isn't Unicode.
         """
-        _check_unicode(text, param)
+        check_unicode(text, param)
         token_ids = self._encode_pieces(self._cut(text))
         if self._control_ids.isdisjoint(token_ids):
             return token_ids
@@ -187,7 +187,7 @@ class Tokenizer:
         return token.replace(_METASPACE, " ").encode("utf-8")
 
 
-class _BareErrors:
+class BareErrors:
     """Turns the library's errors, which are of class Exception itself, into `CheckpointError`."""
 
     def __enter__(self) -> None:
@@ -214,7 +214,8 @@ def _decoder_types(decoder: dict[str, Any] | None) -> set[str]:
     return types
 
 
-def _check_unicode(text: str, param: str | None) -> None:
+def check_unicode(text: str, param: str | None) -> None:
+    """Refuse a text with half a surrogate; `param` is the field that is named."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
