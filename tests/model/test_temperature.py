@@ -28,8 +28,9 @@ def test_ten_million_positions_are_told_apart() -> None:
     assert factors is not None and factors[0] < factors[1]
 
 
-def test_there_is_nothing_to_do_before_the_first_step() -> None:
-    assert attention_temperatures(SCOUT, positions(0, 17, 8190)) is None
+def test_factors_are_exactly_one_before_the_first_step() -> None:
+    factors = attention_temperatures(SCOUT, positions(0, 17, 8190))
+    assert factors is not None and factors.tolist() == [1, 1, 1]
 
 
 def test_there_is_nothing_to_do_without_tuning_or_nope_layers() -> None:

@@ -17,6 +17,7 @@ from outrider.errors import ConfigError, InvalidRequest
 from outrider.model.batch import Batch, ImageRows, KvSlots
 from outrider.model.config import BLOCK_SIZE
 from outrider.model.decoder import Decoder, KvCache
+from outrider.model.recorder import StepRecorder
 from outrider.model.vision import VisionTower
 from outrider.text.image_tiles import TiledImage
 
@@ -54,10 +55,14 @@ class ModelRunner:
         self._tower = tower
         self._kv = kv
         self._cache = KvCache(config, num_blocks, kv)
+        self._recorder = StepRecorder(decoder, self._cache)
 
     def forward(self, batch: Batch) -> F32Array:
-        """Compute a step; gives logits [R, V] of the rows the batch asks for."""
-        return self._decoder.forward(batch, self._cache)
+        """Compute a step; gives logits [R, V] of the rows the batch asks for.
+
+        They are the caller's until the next step.
+        """
+        return self._recorder.forward(batch)
 
     def encode_tiles(self, pixels: NDArray[np.uint8]) -> F32Array:
         """Encode tiles [n, S, S, 3] → [n * tokens per tile, C]."""

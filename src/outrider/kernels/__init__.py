@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from outrider.kernels._kernels import (
         Context,
         Experts,
+        Program,
         Weight,
         add_bias,
         attend,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         layernorm,
         linear,
         rank_tokens,
+        record,
         rmsnorm,
         rope,
         route,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Context",
     "Experts",
+    "Program",
     "Weight",
     "add_bias",
     "attend",
@@ -50,6 +53,7 @@ __all__ = [
     "layernorm",
     "linear",
     "rank_tokens",
+    "record",
     "rmsnorm",
     "rope",
     "route",

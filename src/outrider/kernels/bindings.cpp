@@ -17,6 +17,24 @@ std::unique_ptr<Context> make_context(int num_threads, const std::string& isa) {
   return std::make_unique<Context>(num_threads, kernels);
 }
 
+// What `body` has called; it is run meanwhile. Calls of other contexts aren't recorded.
+std::unique_ptr<Program> record(Context& context, const nb::callable& body) {
+  require(context.recorder() == nullptr, "context: it is recording already");
+  auto program = std::make_unique<Program>();
+  struct Recording {
+    Context& context;
+    ~Recording() { context.set_recorder(nullptr); }
+  } recording{context};
+  context.set_recorder(program.get());
+  body();
+  return program;
+}
+
+void run(const Program& program, Context& context) {
+  nb::gil_scoped_release release;
+  program.run(context);
+}
+
 }  // namespace
 }  // namespace outrider
 
@@ -28,6 +46,10 @@ NB_MODULE(_kernels, m) {
       .def(nb::new_(&make_context), "num_threads"_a, "isa"_a = "auto")
       .def_prop_ro("isa", [](const Context& c) { return c.kernels().name; })
       .def_prop_ro("num_threads", &Context::num_threads);
+  nb::class_<Program>(m, "Program", "Recorded kernel calls; keeps their arrays alive.")
+      .def("run", &run, "context"_a)
+      .def("__len__", &Program::num_calls);
+  m.def("record", &record, "context"_a, "body"_a);
   m.def("supported_isas", &supported_isas);
   bind_matmul(m);
   bind_rows(m);

@@ -1,7 +1,8 @@
 // What the files of the Python module share: array types and how a wrong argument is refused.
 //
-// Arrays must be C-contiguous and of the exact type; nothing is converted or copied. Every check of
-// shapes and types happens in the bindings, once, before a kernel runs; then the GIL is released.
+// Arrays must be C-contiguous and of the exact type; nothing is converted or copied. Shapes and types
+// are checked in the bindings, once. What remains is a call without Python, which checks the values
+// of indices and runs a kernel: `perform` runs it and, if the context records, keeps it.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -33,6 +34,16 @@ bool same_shape(const A& a, const B& b) {
   for (size_t i = 0; i < a.ndim(); ++i)
     if (a.shape(i) != b.shape(i)) return false;
   return a.ndim() == b.ndim();
+}
+
+// `call` has captured its arrays by value, which keeps them alive; it is given the context.
+template <typename Call>
+void perform(Context& context, Call call) {
+  {
+    nb::gil_scoped_release release;
+    call(context);
+  }
+  if (Program* program = context.recorder()) program->add(std::move(call));
 }
 
 void bind_matmul(nb::module_& m);

@@ -75,13 +75,14 @@ void store_kv(Context& context, const ConstHeads& k, const ConstHeads& v, const 
     require(int64_t(x->shape(0)) == num_rows && int64_t(x->shape(1)) == view.num_kv_heads &&
                 int64_t(x->shape(2)) == view.head_dim,
             "k and v: shape must be [slots, KV, D] of the cache");
-  const int32_t* slots = slot_mapping.data();
-  for (int64_t t = 0; t < num_rows; ++t)
-    require(slots[t] >= 0 && slots[t] < arrays.num_blocks() * kBlock, "slot_mapping: slot outside the cache");
-  const float *keys = k.data(), *values = v.data();
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, row, [&](int64_t t) {
-    context.kernels().store_kv_row(view, keys + t * row, values + t * row, slots[t]);
+  perform(context, [=](Context& c) {
+    const int32_t* slots = slot_mapping.data();
+    for (int64_t t = 0; t < num_rows; ++t)
+      require(slots[t] >= 0 && slots[t] < arrays.num_blocks() * kBlock,
+              "slot_mapping: slot outside the cache");
+    c.for_rows(num_rows, row, [&](int64_t t) {
+      c.kernels().store_kv_row(arrays.view, k.data() + t * row, v.data() + t * row, slots[t]);
+    });
   });
 }
 
@@ -130,7 +131,6 @@ void attend(Context& context, const ConstHeads& q, const nb::tuple& cache, const
           "q: head size must be the cache's and heads a multiple of its heads");
   require(chunk_size >= 0, "chunk_size must not be negative");
   require(is_causal || chunk_size == 0, "chunk_size: only causal attention has chunks");
-  seqs.check(int64_t(q.shape(0)), arrays.num_blocks(), chunk_size, is_causal);
   const AttentionBatch batch = {q.data(),
                                 out.data(),
                                 seqs.block_tables.data(),
@@ -142,8 +142,10 @@ void attend(Context& context, const ConstHeads& q, const nb::tuple& cache, const
                                 chunk_size,
                                 scale,
                                 is_causal};
-  nb::gil_scoped_release release;
-  context.attend(batch, arrays.view);
+  perform(context, [=](Context& c) {
+    seqs.check(int64_t(q.shape(0)), arrays.num_blocks(), chunk_size, is_causal);
+    c.attend(batch, arrays.view);
+  });
 }
 
 }  // namespace

@@ -59,38 +59,54 @@ Matmul make_matmul(const ConstMatrix& x, const std::vector<const W*>& weights,
   return call;
 }
 
+// Arrays that a call's pointers lead to: captured beside it, they stay alive.
+template <typename W>
+struct Operands {
+  ConstMatrix x;
+  std::vector<Bytes> weights;
+  std::vector<Matrix> outs;
+
+  Operands(const ConstMatrix& x, const std::vector<const W*>& from, const std::vector<Matrix>& outs)
+      : x(x), outs(outs) {
+    for (const W* weight : from) weights.push_back(weight->data);
+  }
+};
+
 void linear(Context& context, const ConstMatrix& x, const std::vector<const Weight*>& weights,
             const std::vector<Matrix>& outs, bool accumulate) {
   Matmul call = make_matmul(x, weights, outs);
   call.accumulate = accumulate;
-  nb::gil_scoped_release release;
-  context.linear(call);
+  perform(context, [call = std::move(call), operands = Operands<Weight>(x, weights, outs)](Context& c) {
+    c.linear(call);
+  });
 }
 
 void grouped_linear(Context& context, const ConstMatrix& x, const Ids& cu_rows,
                     const std::vector<const Experts*>& weights, const std::vector<Matrix>& outs) {
-  const Matmul call = make_matmul(x, weights, outs);
+  Matmul call = make_matmul(x, weights, outs);
   const int64_t num_experts = int64_t(cu_rows.shape(0)) - 1;
   for (const Experts* experts : weights)
     require(experts->num_experts == num_experts, "cu_rows: length must be the number of experts + 1");
-  const int32_t* cu = cu_rows.data();
-  require(cu[0] == 0 && cu[num_experts] == call.num_rows, "cu_rows: must run from 0 to the rows of x");
-  for (int64_t e = 0; e < num_experts; ++e) require(cu[e] <= cu[e + 1], "cu_rows: must not descend");
-  nb::gil_scoped_release release;
-  context.grouped_linear(call, cu, num_experts);
+  perform(context, [call = std::move(call), operands = Operands<Experts>(x, weights, outs), cu_rows,
+                    num_experts](Context& c) {
+    const int32_t* cu = cu_rows.data();
+    require(cu[0] == 0 && cu[num_experts] == call.num_rows, "cu_rows: must run from 0 to the rows of x");
+    for (int64_t e = 0; e < num_experts; ++e) require(cu[e] <= cu[e + 1], "cu_rows: must not descend");
+    c.grouped_linear(call, cu, num_experts);
+  });
 }
 
 void embed(Context& context, const Weight& weight, const Ids& token_ids, const Matrix& out) {
   const int64_t num_rows = int64_t(token_ids.shape(0));
   require(int64_t(out.shape(0)) == num_rows && int64_t(out.shape(1)) == weight.view.cols,
           "out: shape must be [token ids, columns of the weight]");
-  const int32_t* ids = token_ids.data();
-  for (int64_t t = 0; t < num_rows; ++t)
-    require(ids[t] >= 0 && ids[t] < weight.view.rows, "token_ids: id outside the vocabulary");
-  float* rows = out.data();
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, weight.view.cols, [&](int64_t t) {
-    context.kernels().weight_row(rows + t * weight.view.cols, weight.view, ids[t]);
+  perform(context, [=](Context& c) {
+    const int32_t* ids = token_ids.data();
+    for (int64_t t = 0; t < num_rows; ++t)
+      require(ids[t] >= 0 && ids[t] < weight.view.rows, "token_ids: id outside the vocabulary");
+    c.for_rows(num_rows, weight.view.cols, [&](int64_t t) {
+      c.kernels().weight_row(out.data() + t * weight.view.cols, weight.view, ids[t]);
+    });
   });
 }
 

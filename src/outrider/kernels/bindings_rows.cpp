@@ -5,21 +5,24 @@
 namespace outrider {
 namespace {
 
-void check_rows(const Ids& rows, size_t count, size_t limit, const char* message) {
-  require(rows.shape(0) == count, "rows: one for each row that moves");
-  for (size_t r = 0; r < count; ++r) require(rows.data()[r] >= 0 && size_t(rows.data()[r]) < limit, message);
+void check_rows(const Ids& rows, size_t limit, const char* message) {
+  for (size_t r = 0; r < rows.shape(0); ++r)
+    require(rows.data()[r] >= 0 && size_t(rows.data()[r]) < limit, message);
+}
+
+// body(context, row) for every row of x, in a call that is performed.
+template <typename T, typename Body>
+void perform_rows(Context& context, const T& x, Body body) {
+  const int64_t num_rows = int64_t(x.shape(0)), values = num_rows ? int64_t(x.size()) / num_rows : 0;
+  perform(context, [=](Context& c) { c.for_rows(num_rows, values, [&](int64_t row) { body(c, row); }); });
 }
 
 void rmsnorm(Context& context, const ConstMatrix& x, const ConstVector& gain, float eps, const Matrix& out) {
   const int64_t cols = int64_t(x.shape(1));
   require(gain.shape(0) == x.shape(1), "gain: one value per column of x");
   require(same_shape(out, x), "out: shape must be that of x");
-  const float *in = x.data(), *gains = gain.data();
-  float* rows = out.data();
-  const int64_t num_rows = int64_t(x.shape(0));
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, cols, [&](int64_t t) {
-    context.kernels().rmsnorm_row(rows + t * cols, in + t * cols, gains, eps, cols);
+  perform_rows(context, x, [=](Context& c, int64_t t) {
+    c.kernels().rmsnorm_row(out.data() + t * cols, x.data() + t * cols, gain.data(), eps, cols);
   });
 }
 
@@ -29,12 +32,9 @@ void layernorm(Context& context, const ConstMatrix& x, const ConstVector& gain, 
   require(gain.shape(0) == x.shape(1) && bias.shape(0) == x.shape(1),
           "gain and bias: one value per column of x");
   require(same_shape(out, x), "out: shape must be that of x");
-  const float *in = x.data(), *gains = gain.data(), *biases = bias.data();
-  float* rows = out.data();
-  const int64_t num_rows = int64_t(x.shape(0));
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, cols, [&](int64_t t) {
-    context.kernels().layernorm_row(rows + t * cols, in + t * cols, gains, biases, eps, cols);
+  perform_rows(context, x, [=](Context& c, int64_t t) {
+    c.kernels().layernorm_row(out.data() + t * cols, x.data() + t * cols, gain.data(), bias.data(), eps,
+                              cols);
   });
 }
 
@@ -44,45 +44,33 @@ void rope(Context& context, const Heads& x, const ConstMatrix& cosines, const Co
   for (const ConstMatrix* table : {&cosines, &sines})
     require(table->shape(0) == x.shape(0) && int64_t(table->shape(1)) == half,
             "cosines and sines: shape must be [rows of x, half the head size]");
-  float* rows = x.data();
-  const float *c = cosines.data(), *s = sines.data();
-  const int64_t num_rows = int64_t(x.shape(0));
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, num_heads * head_dim, [&](int64_t t) {
-    context.kernels().rope_row(rows + t * num_heads * head_dim, c + t * half, s + t * half, num_heads,
-                               head_dim);
+  perform_rows(context, x, [=](Context& c, int64_t t) {
+    c.kernels().rope_row(x.data() + t * num_heads * head_dim, cosines.data() + t * half,
+                         sines.data() + t * half, num_heads, head_dim);
   });
 }
 
 void swiglu(Context& context, const ConstMatrix& gate, const ConstMatrix& up, const Matrix& out) {
   require(same_shape(gate, out) && same_shape(up, out), "gate, up and out: shapes must be equal");
-  const int64_t cols = int64_t(out.shape(1)), num_rows = int64_t(out.shape(0));
-  const float *g = gate.data(), *u = up.data();
-  float* rows = out.data();
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, cols, [&](int64_t t) {
-    context.kernels().swiglu_row(rows + t * cols, g + t * cols, u + t * cols, cols);
+  const int64_t cols = int64_t(out.shape(1));
+  perform_rows(context, out, [=](Context& c, int64_t t) {
+    c.kernels().swiglu_row(out.data() + t * cols, gate.data() + t * cols, up.data() + t * cols, cols);
   });
 }
 
 void gelu(Context& context, const ConstMatrix& x, const Matrix& out) {
   require(same_shape(out, x), "out: shape must be that of x");
-  const int64_t cols = int64_t(x.shape(1)), num_rows = int64_t(x.shape(0));
-  const float* in = x.data();
-  float* rows = out.data();
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, cols,
-                   [&](int64_t t) { context.kernels().gelu_row(rows + t * cols, in + t * cols, cols); });
+  const int64_t cols = int64_t(x.shape(1));
+  perform_rows(context, x, [=](Context& c, int64_t t) {
+    c.kernels().gelu_row(out.data() + t * cols, x.data() + t * cols, cols);
+  });
 }
 
 void add_bias(Context& context, const Matrix& x, const ConstVector& bias) {
   require(bias.shape(0) == x.shape(1), "bias: one value per column of x");
-  const int64_t cols = int64_t(x.shape(1)), num_rows = int64_t(x.shape(0));
-  const float* biases = bias.data();
-  float* rows = x.data();
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, cols,
-                   [&](int64_t t) { context.kernels().add_row(rows + t * cols, biases, cols); });
+  const int64_t cols = int64_t(x.shape(1));
+  perform_rows(context, x,
+               [=](Context& c, int64_t t) { c.kernels().add_row(x.data() + t * cols, bias.data(), cols); });
 }
 
 void route(Context& context, const ConstMatrix& logits, int64_t top_k,
@@ -93,47 +81,43 @@ void route(Context& context, const ConstMatrix& logits, int64_t top_k,
   require(int64_t(rows.shape(0)) == num_tokens * top_k, "rows: one per token and chosen expert");
   require(factors.shape(0) == rows.shape(0), "factors: one for each of rows");
   require(int64_t(cu_rows.shape(0)) == num_experts + 1, "cu_rows: length must be the number of experts + 1");
-  const Routing out = {rows.data(), factors.data(), cu_rows.data()};
-  const float* x = logits.data();
-  nb::gil_scoped_release release;
-  context.route(out, x, num_tokens, num_experts, top_k);
+  perform(context, [=](Context& c) {
+    const Routing out = {rows.data(), factors.data(), cu_rows.data()};
+    c.route(out, logits.data(), num_tokens, num_experts, top_k);
+  });
 }
 
 void scale_rows(Context& context, const Matrix& x, const ConstVector& factors) {
   require(factors.shape(0) == x.shape(0), "factors: one for each row of x");
-  const int64_t cols = int64_t(x.shape(1)), num_rows = int64_t(x.shape(0));
-  const float* by = factors.data();
-  float* rows = x.data();
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, cols, [&](int64_t t) {
-    context.kernels().scale_row(rows + t * cols, rows + t * cols, by[t], cols);
+  const int64_t cols = int64_t(x.shape(1));
+  perform_rows(context, x, [=](Context& c, int64_t t) {
+    float* row = x.data() + t * cols;
+    c.kernels().scale_row(row, row, factors.data()[t], cols);
   });
 }
 
 void gather_rows(Context& context, const ConstMatrix& x, const Ids& rows, const ConstVector& factors,
                  const Matrix& out) {
-  check_rows(rows, out.shape(0), x.shape(0), "rows: row outside x");
+  require(rows.shape(0) == out.shape(0), "rows: one for each row of out");
   require(factors.shape(0) == rows.shape(0), "factors: one for each of rows");
   require(out.shape(1) == x.shape(1), "out: shape must be [rows, columns of x]");
   const int64_t cols = int64_t(x.shape(1)), num_rows = int64_t(rows.shape(0));
-  const float *in = x.data(), *by = factors.data();
-  const int32_t* from = rows.data();
-  float* to = out.data();
-  nb::gil_scoped_release release;
-  context.for_rows(num_rows, cols, [&](int64_t r) {
-    context.kernels().scale_row(to + r * cols, in + from[r] * cols, by[r], cols);
+  perform(context, [=](Context& c) {
+    check_rows(rows, x.shape(0), "rows: row outside x");
+    c.for_rows(num_rows, cols, [&](int64_t r) {
+      c.kernels().scale_row(out.data() + r * cols, x.data() + rows.data()[r] * cols, factors.data()[r], cols);
+    });
   });
 }
 
 void scatter_add(Context& context, const ConstMatrix& y, const Ids& rows, const Matrix& out) {
-  check_rows(rows, y.shape(0), out.shape(0), "rows: row outside out");
+  require(rows.shape(0) == y.shape(0), "rows: one for each row of y");
   require(out.shape(1) == y.shape(1), "out: must have as many columns as y");
   const int64_t cols = int64_t(y.shape(1)), num_rows = int64_t(y.shape(0));
-  const float* from = y.data();
-  const int32_t* to = rows.data();
-  float* sums = out.data();
-  nb::gil_scoped_release release;
-  context.scatter_add(sums, from, to, num_rows, cols);
+  perform(context, [=](Context& c) {
+    check_rows(rows, out.shape(0), "rows: row outside out");
+    c.scatter_add(out.data(), y.data(), rows.data(), num_rows, cols);
+  });
 }
 
 }  // namespace

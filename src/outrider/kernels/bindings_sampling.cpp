@@ -23,12 +23,12 @@ void choose_tokens(Context& context, const ConstMatrix& logits, const Rules& rul
           "rules: shape must be [rows of logits, 6]");
   require(token_ids.shape(0) == logits.shape(0), "token_ids: one for each row of logits");
   static_assert(sizeof(SamplingRule) == 6 * sizeof(double), "a rule is a row of six numbers");
-  const auto* rule = reinterpret_cast<const SamplingRule*>(rules.data());
-  for (size_t r = 0; r < rules.shape(0); ++r) check_rule(rule[r]);
-  const LogitRows rows{logits.data(), nullptr, int64_t(logits.shape(0)), int64_t(logits.shape(1))};
-  int32_t* out = token_ids.data();
-  nb::gil_scoped_release release;
-  context.choose_tokens(out, rows, rule);
+  perform(context, [=](Context& c) {
+    const auto* rule = reinterpret_cast<const SamplingRule*>(rules.data());
+    for (size_t r = 0; r < rules.shape(0); ++r) check_rule(rule[r]);
+    const LogitRows rows{logits.data(), nullptr, int64_t(logits.shape(0)), int64_t(logits.shape(1))};
+    c.choose_tokens(token_ids.data(), rows, rule);
+  });
 }
 
 void rank_tokens(Context& context, const ConstMatrix& logits, const Ids& rows,
@@ -36,14 +36,12 @@ void rank_tokens(Context& context, const ConstMatrix& logits, const Ids& rows,
   check_vocabulary(logits);
   require(token_ids.shape(0) == rows.shape(0), "token_ids: one row for each of rows");
   require(totals.shape(0) == rows.shape(0), "totals: one for each of rows");
-  for (size_t r = 0; r < rows.shape(0); ++r)
-    require(rows.data()[r] >= 0 && size_t(rows.data()[r]) < logits.shape(0), "rows: row outside logits");
-  const LogitRows chosen{logits.data(), rows.data(), int64_t(rows.shape(0)), int64_t(logits.shape(1))};
-  const int64_t count = int64_t(token_ids.shape(1));
-  int32_t* out = token_ids.data();
-  double* sums = totals.data();
-  nb::gil_scoped_release release;
-  context.rank_tokens(out, sums, chosen, count);
+  perform(context, [=](Context& c) {
+    for (size_t r = 0; r < rows.shape(0); ++r)
+      require(rows.data()[r] >= 0 && size_t(rows.data()[r]) < logits.shape(0), "rows: row outside logits");
+    const LogitRows chosen{logits.data(), rows.data(), int64_t(rows.shape(0)), int64_t(logits.shape(1))};
+    c.rank_tokens(token_ids.data(), totals.data(), chosen, int64_t(token_ids.shape(1)));
+  });
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "program.h"
 #include "thread_pool.h"
 
 namespace outrider {
@@ -86,6 +87,10 @@ class Context {
   int num_threads() const { return pool_.num_threads(); }
   const Kernels& kernels() const { return *kernels_; }
 
+  // Where calls are kept as they are run; nullptr: nowhere.
+  Program* recorder() const { return recorder_; }
+  void set_recorder(Program* program) { recorder_ = program; }
+
   // outs[i] (+)= x . weights[i]^T; x is converted once per form needed.
   void linear(const Matmul& call);
   // The same, but rows cu_rows[e] .. cu_rows[e + 1] of x meet expert e. Experts without rows are
@@ -157,6 +162,7 @@ class Context {
 
   ThreadPool pool_;
   const Kernels* kernels_;
+  Program* recorder_ = nullptr;
   std::vector<RowGroup> groups_;
   std::vector<MatmulTask> tasks_;
   std::vector<int64_t> lanes_;  // row of x → tile * 16 + lane

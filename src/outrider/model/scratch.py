@@ -37,6 +37,7 @@ class Buffers:
         self.router_logits = empty(capacity * config.num_experts)
         self.routed = empty(rows * config.hidden_size if config.moe_layers else 0)
         self.rows, self.factors = np.empty(rows, np.int32), empty(rows)
+        self.ones = np.ones(capacity, np.float32)
 
 
 class Scratch:
@@ -66,6 +67,7 @@ class Scratch:
         # The routing: rows sorted by expert, their tokens and factors, and where experts begin.
         self.rows, self.factors = buffers.rows[:rows], buffers.factors[:rows]  # [R]
         self.cu_rows = np.empty(config.num_experts + 1, np.int32)
+        self.ones = buffers.ones[:t]
 
     def gate_and_up(self, rows: int, width: int) -> tuple[F32Array, F32Array]:
         """Give two arrays [rows, width] for a SwiGLU; the next call's are the same memory."""

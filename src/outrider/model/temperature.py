@@ -16,12 +16,10 @@ F32Array = NDArray[np.float32]
 
 
 def attention_temperatures(config: ModelConfig, positions: NDArray[np.int32]) -> F32Array | None:
-    """Give the factors [T] of the queries at positions [T]; None where all of them are 1."""
+    """Give the factors [T] of the queries at positions [T]; None where the model has none."""
     if not (config.attn_temperature_tuning and config.nope_layers):
         return None
     # In f32 throughout, as transformers (modeling_llama4.py, Llama4TextAttention) computes it.
     passed = np.floor((positions.astype(np.float32) + 1) / np.float32(config.floor_scale))
-    if not passed.any():
-        return None
     factors = np.log1p(passed) * np.float32(config.attn_scale) + np.float32(1)
     return np.asarray(factors, np.float32)
