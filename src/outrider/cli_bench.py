@@ -61,15 +61,21 @@ def bench(
 
 
 def measure(loaded: LoadedModel, num_seqs: int, prompt: int, generate: int) -> dict[str, float]:
-    """Run one round; the prompt phase ends when every sequence has its first token."""
+    """Run one round with random prompts."""
+    vocab_size = loaded.config.vocab_size
+    prompts = [random.choices(range(vocab_size), k=prompt) for _ in range(num_seqs)]
+    return run_prompts(loaded, prompts, generate)
+
+
+def run_prompts(loaded: LoadedModel, prompts: list[list[int]], generate: int) -> dict[str, float]:
+    """Run prompts together; the prompt phase ends when every sequence has its first token."""
     from outrider.engine.protocol import Submit
     from outrider.types import SamplingParams
 
-    vocab_size = loaded.config.vocab_size
-    prompts = tuple(tuple(random.choices(range(vocab_size), k=prompt)) for _ in range(num_seqs))
+    num_seqs = len(prompts)
     sampling = SamplingParams(temperature=0.0, max_tokens=generate, ignore_eos=True)
     start = time.perf_counter()
-    loaded.engine.submit(Submit("bench", prompts, sampling))
+    loaded.engine.submit(Submit("bench", tuple(map(tuple, prompts)), sampling))
     waiting = set(range(num_seqs))
     num_decoded = 0
     ttft_s = prompted = 0.0
@@ -84,7 +90,7 @@ def measure(loaded: LoadedModel, num_seqs: int, prompt: int, generate: int) -> d
     decode_s = time.perf_counter() - prompted
     return {
         "ttft_s": ttft_s,
-        "prompt_tokens_per_s": num_seqs * prompt / (prompted - start),
+        "prompt_tokens_per_s": sum(map(len, prompts)) / (prompted - start),
         "decode_tokens_per_s": num_decoded / decode_s,
     }
 
