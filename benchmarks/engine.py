@@ -1,122 +1,164 @@
-"""Outrider and llama.cpp side by side: same file, same threads, interleaved in one run.
+"""Outrider and llama.cpp side by side: same files, same threads, interleaved in one run.
 
-Rows: a prompt of 512 tokens, decoding one sequence, decoding sixteen. Each round measures us, then
-the peer; the table shows the median of each and of the rounds' ratios, with the spread. Ours runs
-through the whole engine (scheduler, sampler, detokenizer); the peer through its C API and an
-argmax. Usage: engine.py [--model NAME_OR_PATH] [--rounds N] [--out FILE.json]
+Rows of SmolLM2-135M (Q4_1) and of a slice of Llama 4 Scout (4 layers, Q4_0): prompts and decoding,
+each with the ratio to llama.cpp and the share of what the machine allows, whose limits are measured
+in the same round. Ours runs through the whole engine, the peer through its C API and an argmax.
+docs/benchmarks.md says how to read it. Usage: engine.py [--models smollm2,slice] [--rounds N] ...
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-import statistics
-from dataclasses import dataclass
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from llama_cpp_peer import LlamaCppPeer
-from machine_limits import describe_cpu
+from bench_report import Report, as_json, as_markdown, as_text
+from machine_limits import MachineLimits
+from rounds import Bench, RowResult
+from rows import MODELS, ROWS, Row, Work
+from sides import Side
+from versions import describe_machine, describe_versions
 
-import outrider
 from outrider import config
+from outrider.checkpoints.packed import ensure_packed
+from outrider.checkpoints.packed_format import map_packed
+from outrider.checkpoints.progress import no_progress
 from outrider.checkpoints.store import Store
-from outrider.cli_bench import measure
-from outrider.engine.loader import LoadedModel, load_engine
+from outrider.engine.cost import ModelCost
 from outrider.machine import num_cores
 
-PROMPT_TOKENS = 512
-CONTEXT_TOKENS = 64  # before decoding starts
-DECODED_TOKENS = 64
-
-
-@dataclass(frozen=True)
-class Row:
-    """One kind of work and the ratio to the peer that it has to reach."""
-
-    name: str
-    num_seqs: int
-    is_prompt: bool
-    target: float
-
-
-ROWS = (
-    Row("prompt of 512 tokens", 1, True, 3.0),
-    Row("decode, 1 sequence", 1, False, 1.5),
-    Row("decode, 16 sequences", 16, False, 3.0),
-)
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+KV = "bf16"  # llama.cpp's is f16, of the same size
+# Both sides compute these rows once more, to compare how they spread over the experts.
+SPREAD_WORK = (Work("prompt", 1, 512, 0), Work("decode", 16, 64, 4))
+SPREAD_SEED = 1 << 20  # no round has it, else the prefix cache would answer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=config.DEFAULT_MODEL)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("build/bench-engine.json"))
-    arguments = parser.parse_args()
-    settings = config.load({"model": arguments.model, "prefix_cache": False})
-    path = Store(settings.home).resolve(arguments.model)
-    threads = num_cores()
-    ours = load_engine(settings.engine)
-    peer = LlamaCppPeer(str(path), threads, PROMPT_TOKENS + DECODED_TOKENS, 16)
-    rows = [run_row(row, ours, peer, arguments.rounds) for row in ROWS]
-    report = {
-        "machine": describe_cpu(),
-        "threads": threads,
-        "file": path.name,
-        "outrider": outrider.__version__,
-        "peer": peer.name,
-        "rounds": arguments.rounds,
-        "rows": rows,
-    }
+    arguments = parse()
+    announce(arguments)
+    limits = MachineLimits(arguments.threads)
+    parts = [measure_model(model, arguments, limits) for model in arguments.models]
+    report = Report(
+        command=" ".join(["make bench", *arguments.shown]),
+        machine={**describe_machine(), "threads": arguments.threads, "limits": limits.method},
+        versions=describe_versions(),
+        sides=parts[0]["sides"],
+        num_rounds=arguments.rounds,
+        results=tuple(result for part in parts for result in part["results"]),
+        spreads=tuple(spread for part in parts for spread in part["spreads"]),
+    )
+    print(as_text(report))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    show(report)
-    print(f"written to {arguments.out}")
+    for suffix, text in (
+        (".json", json.dumps(as_json(report), indent=2)),
+        (".md", as_markdown(report)),
+    ):
+        arguments.out.with_suffix(suffix).write_text(text + "\n", encoding="utf-8")
+        say(f"written to {arguments.out.with_suffix(suffix)}")
 
 
-def run_row(row: Row, ours: LoadedModel, peer: LlamaCppPeer, rounds: int) -> dict[str, object]:
-    """Measure a row in interleaved rounds, after one of each that doesn't count."""
-    measured = [
-        (run_ours(row, ours), run_peer(row, peer, ours.config.vocab_size))
-        for _ in range(rounds + 1)
-    ][1:]
-    ratios = [mine / theirs for mine, theirs in measured]
-    return {
-        "name": row.name,
-        "ours_tokens_per_s": statistics.median(mine for mine, _ in measured),
-        "peer_tokens_per_s": statistics.median(theirs for _, theirs in measured),
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "target": row.target,
-    }
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default=",".join(MODELS), help="which of them to measure")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=num_cores())
+    parser.add_argument("--isa", default="auto", help="instruction set of our side")
+    parser.add_argument("--slice", type=Path, help="an existing slice instead of making one")
+    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "bench")
+    parser.add_argument("--peer-library", type=Path, help="folder of another libllama.so")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench-engine.json")
+    arguments = parser.parse_args()
+    arguments.models = arguments.models.split(",")
+    for model in arguments.models:
+        if model not in MODELS:
+            parser.error(f"--models: there is no {model}; choose from {','.join(MODELS)}")
+    arguments.shown = [f'ARGS="{" ".join(sys.argv[1:])}"'] if sys.argv[1:] else []
+    return arguments
 
 
-def run_ours(row: Row, ours: LoadedModel) -> float:
-    """Give our tokens per second."""
-    if row.is_prompt:
-        return measure(ours, 1, PROMPT_TOKENS, 2)["prompt_tokens_per_s"]
-    return measure(ours, row.num_seqs, CONTEXT_TOKENS, DECODED_TOKENS + 1)["decode_tokens_per_s"]
-
-
-def run_peer(row: Row, peer: LlamaCppPeer, vocab_size: int) -> float:
-    """Give the peer's tokens per second."""
-    if row.is_prompt:
-        return PROMPT_TOKENS / peer.prompt(random.choices(range(vocab_size), k=PROMPT_TOKENS))
-    prompts = [random.choices(range(vocab_size), k=CONTEXT_TOKENS) for _ in range(row.num_seqs)]
-    return row.num_seqs * DECODED_TOKENS / peer.generate(prompts, DECODED_TOKENS)
-
-
-def show(report: dict[str, object]) -> None:
-    print(f"{report['file']} on {report['machine']}, {report['threads']} threads")
-    print(f"Outrider {report['outrider']} against {report['peer']}, {report['rounds']} rounds\n")
-    print(f"{'work':24}{'ours tok/s':>12}{'peer tok/s':>12}{'ratio':>8}{'spread':>14}{'target':>8}")
-    for row in report["rows"]:  # type: ignore[attr-defined]
-        spread = f"{row['ratio_min']:.2f}-{row['ratio_max']:.2f}"
-        print(
-            f"{row['name']:24}{row['ours_tokens_per_s']:12,.0f}{row['peer_tokens_per_s']:12,.0f}"
-            f"{row['ratio']:8.2f}{spread:>14}{row['target']:8.1f}"
+def announce(arguments: argparse.Namespace) -> None:
+    """Say what is going to happen and what it takes."""
+    seconds = sum(
+        MODELS[model].open_s + MODELS[model].round_s * arguments.rounds
+        for model in arguments.models
+    )
+    say(f"about {seconds / 60:.0f} minutes on two cores; leave the machine alone meanwhile")
+    if "slice" in arguments.models:
+        say(
+            "the slice of Scout takes 14 GB of memory; the first time it is made, which takes two "
+            "minutes more and 12.3 GB of disk; leave it out with --models smollm2"
         )
+
+
+def find_model(model: str, arguments: argparse.Namespace, home: Path) -> Path:
+    if model == "smollm2":
+        return Store(home).resolve(config.DEFAULT_MODEL)
+    from slice_file import find_or_make  # needs the package gguf, others don't
+
+    return Path(arguments.slice or find_or_make(arguments.cache))
+
+
+def measure_model(
+    model: str, arguments: argparse.Namespace, limits: MachineLimits
+) -> dict[str, Any]:
+    """Run all rounds of a model's rows; gives results, spreads and what the sides are."""
+    home = config.load({}).home
+    path = find_model(model, arguments, home)
+    packed = ensure_packed(path, "auto", home, no_progress)
+    cost = ModelCost.of(map_packed(packed).header, KV)
+    settings = {"model": str(path), "threads": arguments.threads, "isa": arguments.isa}
+    settings |= {"max_num_seqs": 16, "kv": KV}
+    opening = {"path": str(path), "threads": arguments.threads}
+    library = arguments.peer_library
+    environment = {"LLAMA_CPP_LIB_PATH": str(library.absolute())} if library else {}
+    say(f"{path.name}: both sides open it …")
+    with (
+        Side(HERE / "side_outrider.py", {"settings": settings}) as ours,
+        Side(HERE / "side_llama_cpp.py", opening, environment) as peer,
+    ):
+        rows = [row for row in ROWS if row.model == model]
+        results = run_rounds(Bench(ours, peer, cost, limits), rows, arguments.rounds)
+        spreads = compare_spreads(ours, peer) if cost.config.num_experts else []
+        return {
+            "results": results,
+            "spreads": spreads,
+            "sides": {"ours": ours.about, "peer": peer.about},
+        }
+
+
+def run_rounds(bench: Bench, rows: list[Row], num_rounds: int) -> list[RowResult]:
+    """Run the rounds and say after each how many are left."""
+    results: list[RowResult] = []
+    begin = time.perf_counter()
+    for number, state in enumerate(bench.run(rows, num_rounds)):
+        results = list(state.values())
+        if number:
+            per_round = (time.perf_counter() - begin) / number
+            say(f"round {number} of {num_rounds}; {(num_rounds - number) * per_round:.0f} s to go")
+        else:  # the peer computes long prompts only in this one
+            begin = time.perf_counter()
+            say("both sides are warm")
+    return results
+
+
+def compare_spreads(ours: Side, peer: Side) -> list[dict[str, Any]]:
+    """Ask both sides how the same rows spread over the experts."""
+    spreads = []
+    for work in SPREAD_WORK:
+        message = work.message(SPREAD_SEED)
+        mine, theirs = ours.ask(message), peer.ask({**message, "kind": "spread"})
+        num_rows = work.num_seqs if work.output_tokens else work.prompt_tokens
+        spreads.append({"rows": num_rows, "ours": mine["experts"], "peer": theirs["experts"]})
+    return spreads
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
