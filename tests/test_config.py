@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_origin
 
 import msgspec
 import pytest
@@ -45,7 +46,9 @@ def test_struct_defaults_are_those_of_the_table(
 ) -> None:
     defaults = msgspec.structs.asdict(struct())
     assert defaults == {row.name: row.default for row in rows}
-    types = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    types = {
+        field.name: get_origin(field.type) or field.type for field in msgspec.structs.fields(struct)
+    }
     assert types == {row.name: type(row.default) for row in rows}
 
 
@@ -94,6 +97,14 @@ def test_a_switch_can_be_written_in_words(text: str, value: bool) -> None:
     assert config.load(env={"OUTRIDER_PREFIX_CACHE": text}).engine.prefix_cache is value
 
 
+def test_a_list_is_a_repeated_flag_a_variable_with_commas_or_a_list_of_the_file() -> None:
+    Path("outrider.toml").write_text('alias = ["a=b", "c/d:e=f"]\n')
+    assert config.load(env={}).server.alias == ("a=b", "c/d:e=f")
+    env = {"OUTRIDER_ALIAS": "g=h, i=j"}
+    assert config.load({"alias": []}, env).server.alias == ("g=h", "i=j")
+    assert config.load({"alias": ["k=l"]}, env).server.alias == ("k=l",)
+
+
 def test_a_relative_home_becomes_absolute(tmp_path: Path) -> None:
     settings = config.load({"home": "models"}, env={})
     assert settings.home == tmp_path / "models"
@@ -137,6 +148,11 @@ def test_variables_of_other_programs_are_left_alone() -> None:
             "OUTRIDER_MODEL is ' '; it must be a text that is not empty",
         ),
         ({"flags": {"port": True}}, "--port is True; it must be a whole number from 0 to 65535"),
+        (
+            {"env": {"OUTRIDER_ALIAS": "a=b,c"}},
+            "OUTRIDER_ALIAS is 'a=b,c'; it must be a list of NAME=MODEL",
+        ),
+        ({"flags": {"alias": ["=b"]}}, "--alias is ['=b']; it must be a list of NAME=MODEL"),
         ({"flags": {"treads": 2}}, "unknown setting treads; did you mean threads?"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
@@ -154,6 +170,11 @@ def test_a_wrong_value_is_refused_with_its_source(
         ('port = "1"', "outrider.toml: port is '1'; it must be a whole number from 0 to 65535"),
         ("port = true", "outrider.toml: port is True; it must be a whole number from 0 to 65535"),
         ("port = 70000", "outrider.toml: port is 70000; it must be a whole number from 0 to 65535"),
+        (
+            'alias = "a=b"',
+            "outrider.toml: alias is 'a=b'; it must be a list of NAME=MODEL",
+        ),
+        ("alias = [1]", "outrider.toml: alias is [1]; it must be a list of NAME=MODEL"),
         ("[server]\nport = 1", "outrider.toml: unknown key server"),
     ],
 )

@@ -47,10 +47,9 @@ def settings_rows(rows: tuple[Setting, ...]) -> list[str]:
     """Write the rows that docs/settings.md has for some settings."""
     lines = []
     for row in rows:
-        default = str(row.default).lower() if isinstance(row.default, bool) else row.default
         lines.append(
-            f"| `{row.name}` | `{row.flag}` | `{row.variable}` | `{default}` | {row.accepted} "
-            f"| {row.help} |"
+            f"| `{row.name}` | `{row.flag}` | `{row.variable}` | `{row.default_text}` "
+            f"| {row.accepted} | {row.help} |"
         )
     return lines
 

@@ -67,23 +67,24 @@ def with_settings(*rows: Setting) -> Callable[[Command], Command]:
 
 def _flag(row: Setting) -> inspect.Parameter:
     """Make the option of one row; None means that it was not given."""
-    is_switch = isinstance(row.default, bool)
-    default = str(row.default).lower() if is_switch else row.default
+    is_switch, is_list = isinstance(row.default, bool), isinstance(row.default, tuple)
     accepted = f" ({', '.join(row.choices)})" if row.choices else ""
     option = typer.Option(
         None,
         row.flag,
-        help=f"{row.help}{accepted}. [dim]\\[default: {default}][/dim]",
+        help=f"{row.help}{accepted}. [dim]\\[default: {row.default_text}][/dim]",
         rich_help_panel=_PANELS[row.name],
         show_default=False,
         # Short metavars leave room for the help in a terminal of 80 columns.
-        metavar="true|false" if is_switch else "N" if isinstance(row.default, int) else "TEXT",
+        metavar="true|false"
+        if is_switch
+        else row.item or ("N" if isinstance(row.default, int) else "TEXT"),
     )
     return inspect.Parameter(
         row.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=option,
-        annotation=Optional[str],  # noqa: UP045 - read by typer
+        annotation=Optional[list[str] if is_list else str],  # noqa: UP045 - read by typer
     )
 
 

@@ -19,12 +19,15 @@ import msgspec
 
 from outrider.errors import ConfigError
 
-Value = str | int | bool
+Value = str | int | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting; its type is that of its default, and an int lies in `minimum .. maximum`."""
+    """One setting; its type is that of its default, and an int lies in `minimum .. maximum`.
+
+    A list is a flag that may be repeated and a variable with commas; `item` shows what is in it.
+    """
 
     name: str
     default: Value
@@ -32,6 +35,14 @@ class Setting:
     choices: tuple[str, ...] = ()
     minimum: int = 0
     maximum: int = 2**53
+    item: str = ""
+
+    @property
+    def default_text(self) -> str:
+        """The default as people write it."""
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        return "none" if self.default == () else str(self.default)
 
     @property
     def flag(self) -> str:
@@ -48,6 +59,8 @@ class Setting:
         """What a value must be, in words that end an error message."""
         if isinstance(self.default, bool):
             return "true or false"
+        if isinstance(self.default, tuple):
+            return f"a list of {self.item}"
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if isinstance(self.default, int):
@@ -112,6 +125,9 @@ ENGINE_SETTINGS = (
 SERVER_SETTINGS = (
     Setting("host", "127.0.0.1", "Address to listen on"),
     Setting("port", 8000, "Port to listen on; 0 chooses a free one", maximum=65535),
+    Setting(
+        "alias", (), "Further names for served models, as clients send them", item="NAME=MODEL"
+    ),
     Setting("max_queue", 256, "Requests accepted beyond those running; more get a 503"),
     Setting("max_request_bytes", 16 << 20, "Largest request body in bytes", minimum=1024),
     Setting(
@@ -163,6 +179,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: int = 8000
+    alias: tuple[str, ...] = ()
     max_queue: int = 256
     max_request_bytes: int = 16 << 20
     body_timeout_s: int = 30
@@ -179,7 +196,7 @@ class Configuration(NamedTuple):
 
 
 def load(
-    flags: Mapping[str, Value | None] | None = None,
+    flags: Mapping[str, Value | list[str] | None] | None = None,
     env: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> Configuration:
@@ -211,13 +228,13 @@ def changed(configuration: Configuration) -> dict[str, Value]:
     return {name: values[name] for name in defaults if values[name] != defaults[name]}
 
 
-def _from_flags(flags: Mapping[str, Value | None]) -> dict[str, Value]:
+def _from_flags(flags: Mapping[str, Value | list[str] | None]) -> dict[str, Value]:
     rows = {row.name: row for row in SETTINGS}
     values = {}
     for name, value in flags.items():
         if name not in rows:
             raise ConfigError(f"unknown setting {name}{nearest(name, rows)}")
-        if value is not None:
+        if value is not None and value != []:  # a flag that may be repeated and wasn't given
             values[name] = _read(rows[name], value, rows[name].flag)
     return values
 
@@ -256,7 +273,8 @@ def _from_file(file: Path | None) -> dict[str, Value]:
         if key not in rows:
             raise ConfigError(f"{path}: unknown key {key}{nearest(key, rows)}")
         # In TOML a number is a number: port = "8000" is as wrong as isa = 2.
-        if type(value) is not type(rows[key].default):
+        kind = type(rows[key].default)
+        if type(value) is not (list if kind is tuple else kind):
             raise _refusal(rows[key], value, f"{path}: {key}")
         values[key] = _read(rows[key], value, f"{path}: {key}")
     return values
@@ -275,6 +293,8 @@ def _read(row: Setting, value: object, source: str) -> Value:
 
 
 def _convert(row: Setting, value: object) -> Value | None:
+    if isinstance(row.default, tuple):
+        return _convert_list(row, value)
     if isinstance(row.default, bool):
         return value if isinstance(value, bool) else _WORDS.get(str(value).strip().lower())
     if isinstance(row.default, int):
@@ -288,6 +308,17 @@ def _convert(row: Setting, value: object) -> Value | None:
     if not isinstance(value, str | Path) or not str(value).strip():
         return None
     return str(value) if not row.choices or value in row.choices else None
+
+
+def _convert_list(row: Setting, value: object) -> tuple[str, ...] | None:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        return None
+    pairs = [item.partition("=") for item in items]
+    is_good = all(
+        name.strip() and (model.strip() or "=" not in row.item) for name, _, model in pairs
+    )
+    return tuple(item.strip() for item in items) if is_good else None
 
 
 def _refusal(row: Setting, value: object, source: str) -> ConfigError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.fake_client import FakeClient, make_provider, short_answers
-from outrider.errors import ModelNotFound
+from outrider.errors import ConfigError, ModelNotFound
 from outrider.gateway.catalogue import Catalogue, Entry
 
 
@@ -49,3 +49,77 @@ def test_the_error_for_a_huge_unknown_name_stays_short() -> None:
 def test_names_are_matched_exactly(name: str) -> None:
     with pytest.raises(ModelNotFound):
         Catalogue([entry("one")]).find(name)
+
+
+def test_aliases_stand_for_served_models_by_any_of_their_names() -> None:
+    first, second = entry("one", "stem"), entry("two")
+    aliases = ("@cf/meta/x=stem", " spaced = two ", "a=two", "two=two")
+    catalogue = Catalogue([first, second], aliases)
+    assert catalogue.find("@cf/meta/x") is first
+    assert catalogue.find("spaced") is second
+    assert catalogue.find("a") is second
+
+
+def test_an_alias_is_seen_in_no_answer() -> None:
+    catalogue = Catalogue([entry("one")], ["gpt=one"])
+    assert catalogue.find("gpt").name == "one"
+    assert [each.name for each in catalogue.entries] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("alias", "message"),
+    [
+        ("gpt=three", "alias gpt=three: no model three is served; served: one, stem, two"),
+        ("two=one", "alias two=one: two is a served model itself; choose another"),
+    ],
+)
+def test_an_alias_that_leads_nowhere_or_hides_a_model_is_refused(alias: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Catalogue([entry("one", "stem"), entry("two")], [alias])
+    assert caught.value.message == message
+
+
+def test_the_first_of_several_names_that_is_served_counts() -> None:
+    first, second = entry("one"), entry("two")
+    catalogue = Catalogue([first, second])
+    assert catalogue.find("gpt-5", "two", "one") is second
+    assert catalogue.find() is first
+    with pytest.raises(ModelNotFound):
+        Catalogue([]).find()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "meta-llama/Llama-4-Scout-17B-16E-Instruct",
+        "Llama-4-Scout-17B-16E-Instruct-Q4_0",
+        "Llama-4-Scout-17B-16E-Instruct-UD-Q2_K_XL-00001-of-00002",
+        "Llama 4 Scout 17B 16E Instruct",
+        "unsloth/Llama-4-Scout-17B-16E-Instruct-GGUF",
+        "RedHatAI/Llama-4-Scout-17B-16E-Instruct-quantized.w4a16",
+    ],
+)
+def test_scout_answers_to_the_ids_of_all_services(name: str) -> None:
+    catalogue = Catalogue([entry(name)])
+    for known in (
+        "@cf/meta/llama-4-scout-17b-16e-instruct",
+        "meta/llama-4-scout-17b-16e-instruct",
+        "meta-llama/llama-4-scout",
+        "meta-llama/Llama-4-Scout-17B-16E",
+    ):
+        assert catalogue.find(known).name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Llama-4-Scout-17B-16E", "Llama-4-Scout-17B-16E-Instruct-mine", "smollm2-135m-instruct"],
+)
+def test_other_models_and_fine_tunes_answer_to_no_ids_of_services(name: str) -> None:
+    with pytest.raises(ModelNotFound):
+        Catalogue([entry(name)]).find("meta-llama/llama-4-scout")
+
+
+def test_an_operators_alias_wins_over_a_known_id() -> None:
+    scout, other = entry("Llama-4-Scout-17B-16E-Instruct"), entry("other")
+    catalogue = Catalogue([scout, other], ["meta-llama/llama-4-scout=other"])
+    assert catalogue.find("meta-llama/llama-4-scout") is other

@@ -1,7 +1,8 @@
 """Which names stand for which provider.
 
-A model answers to its own name, to the name it was started with and to the stem of its file.
-Names that nobody maps are refused with the list of those that are served.
+A model answers to its own name, to the name it was started with, to the stem of its file, to the
+operator's aliases and to the ids that hosted services have for it. Names that nobody maps are
+refused with the list of those that are served.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from outrider.errors import ModelNotFound
+from outrider.errors import ConfigError, ModelNotFound
+from outrider.gateway.known_ids import known_ids
 from outrider.gateway.provider import Provider
 
 
@@ -31,12 +33,20 @@ class Entry:
 class Catalogue:
     """Look-up of providers by every name that a client may send."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[Entry], aliases: Iterable[str] = ()) -> None:
+        """Map all names; `aliases` are texts like NAME=MODEL, and MODEL has to be served."""
         self.entries = tuple(entries)
         self._by_name: dict[str, Entry] = {}
         for entry in self.entries:
             for name in (entry.name, *entry.aliases):
                 self._by_name.setdefault(name, entry)
+        own = dict(self._by_name)
+        for alias in aliases:
+            name, _, model = (part.strip() for part in alias.partition("="))
+            self._by_name[name] = _target(own, name, model)
+        for name, entry in own.items():
+            for known in known_ids(name):
+                self._by_name.setdefault(known, entry)
 
     def find(self, *names: str) -> Entry:
         """Give the entry for the first name that is served, or any entry if there are no names.
@@ -52,3 +62,14 @@ class Catalogue:
         wanted = "".join(c if c.isprintable() else "?" for c in "".join(names[:1])[:200])
         # OpenRouter's clients look for its words.
         raise ModelNotFound(f"{wanted} is not a valid model ID; served: {served}", "model")
+
+
+def _target(own: dict[str, Entry], name: str, model: str) -> Entry:
+    """Give the model that an alias stands for; refuses one that would hide another model."""
+    target = own.get(model)
+    if target is None:
+        served = ", ".join(own)
+        raise ConfigError(f"alias {name}={model}: no model {model} is served; served: {served}")
+    if own.get(name, target) is not target:
+        raise ConfigError(f"alias {name}={model}: {name} is a served model itself; choose another")
+    return target

@@ -91,7 +91,8 @@ def build_catalogue(
     )
     max_pending = engine_config.max_num_seqs + server_config.max_queue
     provider = LocalProvider(served_name(engine_config), client, facts, max_pending)
-    return Catalogue([Entry(provider, (engine_config.model, header.config.name))])
+    entry = Entry(provider, (engine_config.model, header.config.name))
+    return Catalogue([entry], server_config.alias)
 
 
 async def _serve(
