@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from outrider import errors
 from outrider.config import (
+    DEFAULT_MODEL,
     ENGINE_SETTINGS,
     SERVER_SETTINGS,
     SETTINGS,
@@ -25,12 +26,30 @@ from outrider.config import (
     ServerConfig,
     Setting,
 )
+from outrider.dialects import openrouter
+from outrider.dialects.base import Dialect
+from outrider.dialects.cloudflare import WorkersAi
+from outrider.dialects.dataoorts import Dataoorts
 from outrider.gateway.catalogue import Catalogue
 from outrider.server.app import build_app
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+WIRE_PAGES = [path.relative_to(ROOT).as_posix() for path in sorted(DOCS.glob("wires/*.md"))]
+WIRES: dict[str, Dialect] = {
+    "dataoorts": Dataoorts(),
+    "openrouter": openrouter.CHAT_COMPLETIONS,
+    "workers-ai": WorkersAi(),
+}
+# As the pages of the wires start it: other services' names stand for the default model.
+ALIASES = [
+    f"--alias={name}={DEFAULT_MODEL}"
+    for name in (
+        "@cf/meta/llama-4-scout-17b-16e-instruct",
+        "meta/llama-4-scout-17b-16e-instruct",
+    )
+]
 PAGE_ADDRESS = "http://127.0.0.1:8000"
 
 
@@ -132,7 +151,7 @@ def address(model_path: Path) -> Iterator[str]:
     del model_path
     serve = re.search(r"exec \$\(BIN\)/outrider (serve) ", (ROOT / "Makefile").read_text())
     assert serve
-    command = [sys.executable, "-m", "outrider", serve[1], "--port", "0"]
+    command = [sys.executable, "-m", "outrider", serve[1], "--port", "0", *ALIASES]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -186,8 +205,38 @@ def examples(language: str, *names: str) -> list[object]:
     ]
 
 
+def wire_examples(language: str) -> list[object]:
+    return [
+        pytest.param(dialect, block, id=f"{name}-{number}")
+        for name, dialect in WIRES.items()
+        for number, block in enumerate(blocks(DOCS / "wires" / f"{name}.md", language))
+    ]
+
+
+def test_every_wire_with_a_page_has_its_examples_read() -> None:
+    assert [f"docs/wires/{name}.md" for name in sorted(WIRES)] == WIRE_PAGES
+
+
+@pytest.mark.parametrize(("dialect", "example"), wire_examples("json"))
+def test_the_answers_of_the_pages_are_what_their_wire_reads(dialect: Dialect, example: str) -> None:
+    body = example.encode()
+    if b'"error' in body and b'"errors":[]' not in body:
+        assert "unreadable" not in dialect.decode_error(500, body).message
+    else:
+        assert dialect.decode_answer(body).choices
+
+
+@pytest.mark.parametrize(("dialect", "example"), wire_examples("sse"))
+def test_the_streams_of_the_pages_are_what_their_wire_reads(dialect: Dialect, example: str) -> None:
+    if "[DONE]" in example:
+        assert len(dialect.decode_stream(example.encode())) > 2
+    else:
+        with pytest.raises(errors.EngineFailed):
+            dialect.decode_stream(example.encode())
+
+
 @pytest.mark.real_model
-@pytest.mark.parametrize("example", examples("sh", "docs/cli.md", "docs/wires/openrouter.md"))
+@pytest.mark.parametrize("example", examples("sh", "docs/cli.md", *WIRE_PAGES))
 def test_shell_examples_run(example: str, address: str, bin_folder: Path) -> None:
     assert run_shell(example, address, bin_folder).strip()
 
@@ -195,7 +244,7 @@ def test_shell_examples_run(example: str, address: str, bin_folder: Path) -> Non
 @pytest.mark.real_model
 @pytest.mark.parametrize(
     "example",
-    examples("python", "README.md", "docs/library.md", "docs/api.md", "docs/wires/openrouter.md"),
+    examples("python", "README.md", "docs/library.md", "docs/api.md", *WIRE_PAGES),
 )
 def test_python_examples_run(example: str, address: str) -> None:
     result = subprocess.run(

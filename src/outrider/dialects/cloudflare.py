@@ -85,10 +85,17 @@ FIELDS: dict[str, Treatment] = {
 
 
 class WorkersAi:
-    """The native run endpoint; see `Dialect`."""
+    """The native run endpoint; see `Dialect`.
+
+    Other services have the same model inputs in other envelopes: they use `read_fields` and
+    `write_fields` with defaults of their own.
+    """
 
     name = "workers-ai"
     keep_alive = b""
+
+    def __init__(self, defaults: SamplingParams = DEFAULTS) -> None:
+        self._defaults = defaults
 
     def headers(self, request_id: str, created_s: int) -> dict[str, str]:
         """Give the headers that every answer of the model layer has."""
@@ -97,7 +104,10 @@ class WorkersAi:
 
     def decode_request(self, body: bytes, envelope: Envelope) -> Decoded:
         """Read a request's body; the model is the one of the path."""
-        fields = decode_json(body, dict[str, Any])
+        return self.read_fields(decode_json(body, dict[str, Any]), envelope)
+
+    def read_fields(self, fields: dict[str, Any], envelope: Envelope) -> Decoded:
+        """Read the fields of a request for the envelope's model."""
         _refuse_unsupported(fields, envelope)
         ignored = {name for name in fields if name not in FIELDS}
         is_raw = _boolean(fields, "raw")
@@ -108,7 +118,7 @@ class WorkersAi:
             model=envelope.model,
             messages=messages,
             prompts=prompts,
-            sampling=msgspec.structs.replace(DEFAULTS, **values),
+            sampling=msgspec.structs.replace(self._defaults, **values),
             given=frozenset(values),
             stream=_boolean(fields, "stream"),
             cache_salt=envelope.cache_salt,
@@ -122,6 +132,10 @@ class WorkersAi:
 
     def encode_request(self, request: GenerationRequest) -> bytes:
         """Write a request's body; raises `UnsupportedParameter` for what the wire can't carry."""
+        return msgspec.json.encode(self.write_fields(request))
+
+    def write_fields(self, request: GenerationRequest) -> dict[str, Any]:
+        """Write the fields of a request."""
         body: dict[str, Any] = {}
         if request.tools:
             raise UnsupportedParameter("tools can't be sent on this wire yet", "tools")
@@ -133,10 +147,10 @@ class WorkersAi:
             body |= {"prompt": request.prompts[0], "raw": True}
         else:
             raise UnsupportedParameter("Workers AI takes one prompt, as text", "prompt")
-        body |= _write_sampling(request)
+        body |= _write_sampling(request, self._defaults)
         if request.stream:
             body["stream"] = True
-        return msgspec.json.encode(body)
+        return body
 
     def encode_answer(self, answer: Answer, decoded: Decoded) -> bytes:
         """Write a whole answer's body; a request of this wire has one choice."""
@@ -295,12 +309,12 @@ def _read_stop(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _write_sampling(request: GenerationRequest) -> dict[str, Any]:
+def _write_sampling(request: GenerationRequest, defaults: SamplingParams) -> dict[str, Any]:
     """Give the fields that were sent or differ from the wire's defaults."""
     body: dict[str, Any] = {}
     for name in SamplingParams.__struct_fields__:
         value = getattr(request.sampling, name)
-        default = getattr(DEFAULTS, name)
+        default = getattr(defaults, name)
         if name == "top_p":
             value = min(value, 1.0)
         is_carried = name == "stop" or (name in _NUMBERS and _is_in_range(name, value))

@@ -20,6 +20,7 @@ from outrider.dialects import openai, openrouter
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.cloudflare_wire import no_route_error
+from outrider.dialects.dataoorts import Dataoorts
 from outrider.dialects.openrouter_errors import no_route_error as no_openrouter_route
 from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
 from outrider.gateway.catalogue import Catalogue, Entry
@@ -31,6 +32,7 @@ from outrider.server.replies import reply_headers
 
 logger = logging.getLogger(__name__)
 
+DATAOORTS_PATH = "/api/v1"
 OPENROUTER_PREFIX = "/api/v1/"
 WORKERS_AI_PREFIX = "/client/v4/"
 WORKERS_AI_RUN = WORKERS_AI_PREFIX + "accounts/{account_id}/ai/run/{model:path}"
@@ -52,6 +54,7 @@ def build_app(config: ServerConfig, catalogue: Catalogue) -> Starlette:
             Route("/v1/models/{model:path}", pages.model),
             generates("/api/v1/chat/completions", openrouter.CHAT_COMPLETIONS),
             generates("/api/v1/completions", openrouter.COMPLETIONS),
+            generates(DATAOORTS_PATH, Dataoorts()),
             generates(WORKERS_AI_RUN, WorkersAi()),
             Route("/healthz", pages.healthz),
             Route("/metrics", pages.metrics),
@@ -101,7 +104,7 @@ class Pages:
             f"Outrider serves {names}.\n\n"
             "POST /v1/chat/completions, /v1/completions\n"
             "GET  /v1/models, /healthz, /metrics\n"
-            "POST /api/v1/chat/completions, /api/v1/completions\n"
+            "POST /api/v1/chat/completions, /api/v1/completions, /api/v1\n"
             f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",
             media_type="text/plain",
         )
@@ -137,7 +140,7 @@ async def refuse_path(http: Request, error: Exception) -> Response:
         refusal = InvalidRequest(f"{http.method} isn't allowed for {path[:200]}; see docs/api.md")
     else:
         refusal = InvalidRequest(f"there is nothing at {path[:200]}; see docs/api.md")
-    body = openai.encode_error_object(refusal)
+    _, body = _dialect_of(path).encode_error(refusal, new_request_id())
     return Response(body, error.status_code, error.headers, media_type="application/json")
 
 
@@ -152,11 +155,9 @@ def _dialect_of(path: str) -> Dialect:
     """Give the wire that a path belongs to."""
     if path.startswith(WORKERS_AI_PREFIX):
         return WorkersAi()
-    return (
-        openrouter.CHAT_COMPLETIONS
-        if path.startswith(OPENROUTER_PREFIX)
-        else openai.CHAT_COMPLETIONS
-    )
+    if path.startswith(OPENROUTER_PREFIX):
+        return openrouter.CHAT_COMPLETIONS
+    return Dataoorts() if path == DATAOORTS_PATH else openai.CHAT_COMPLETIONS
 
 
 def _error(dialect: Dialect, error: OutriderError) -> Response:

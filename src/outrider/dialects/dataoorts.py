@@ -1,0 +1,108 @@
+"""Dataoorts' wire: POST /api/v1 with model and data, both ways.
+
+`data` is what Workers AI takes, with other defaults; answers and errors have Workers AI's envelope
+with its keys in alphabetical order. Streams, which the service doesn't document, are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NoReturn
+
+import msgspec
+
+from outrider.dialects.base import Answer, Decoded, Envelope, StreamEncoder, convert, decode_json
+from outrider.dialects.cloudflare import WorkersAi
+from outrider.dialects.cloudflare_wire import error_from_wire, error_to_wire
+from outrider.errors import InvalidRequest, OutriderError, UnsupportedParameter
+from outrider.types import Event, GenerationRequest, SamplingParams
+
+DEFAULTS = SamplingParams(temperature=0.6)
+_INPUTS = WorkersAi(DEFAULTS)
+_POINTER = re.compile(r"'/(?=\w)")
+_KNOWN = ("model", "data")
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """The request's envelope."""
+
+    model: str
+    data: dict[str, Any]
+
+
+class Dataoorts:
+    """The one endpoint; see `Dialect`."""
+
+    name = "dataoorts"
+    keep_alive = b""
+
+    def headers(self, request_id: str, created_s: int) -> dict[str, str]:
+        """Give no headers: none are documented."""
+        del request_id, created_s
+        return {}
+
+    def decode_request(self, body: bytes, envelope: Envelope) -> Decoded:
+        """Read a request's body."""
+        fields = decode_json(body, dict[str, Any])
+        wire = convert(fields, _Body)
+        if wire.data.get("stream"):
+            _refuse_stream()
+        try:
+            decoded = _INPUTS.read_fields(
+                wire.data, msgspec.structs.replace(envelope, model=wire.model, query={})
+            )
+        except InvalidRequest as error:
+            raise _inside_data(error) from error
+        outer = [name for name in fields if name not in _KNOWN]
+        inner = [f"data.{name}" for name in decoded.ignored]
+        return msgspec.structs.replace(decoded, ignored=tuple(sorted([*outer, *inner])))
+
+    def encode_request(self, request: GenerationRequest) -> bytes:
+        """Write a request's body; raises `UnsupportedParameter` for what the wire can't carry."""
+        if request.stream:
+            _refuse_stream()
+        data = _INPUTS.write_fields(request)
+        return msgspec.json.encode({"model": request.model, "data": data})
+
+    def encode_answer(self, answer: Answer, decoded: Decoded) -> bytes:
+        """Write a whole answer's body."""
+        return _sorted(_INPUTS.encode_answer(answer, decoded))
+
+    def decode_answer(self, body: bytes) -> Answer:
+        """Read a whole answer's body; the finish reason isn't on the wire and read as stop."""
+        return _INPUTS.decode_answer(body)
+
+    def stream_encoder(self, decoded: Decoded) -> StreamEncoder:
+        """Refuse: this wire has no streams."""
+        del decoded
+        _refuse_stream()
+
+    def decode_stream(self, data: bytes) -> list[Event]:
+        """Refuse: this wire has no streams."""
+        del data
+        _refuse_stream()
+
+    def encode_error(self, error: OutriderError, request_id: str) -> tuple[int, bytes]:
+        """Give status and body of an error answer."""
+        status, wire = error_to_wire(error, request_id)
+        return status, _sorted(msgspec.json.encode(wire))
+
+    def decode_error(self, status: int, body: bytes) -> OutriderError:
+        """Read an error answer: by its code, else by its status."""
+        return error_from_wire(status, body)
+
+
+def _sorted(body: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+
+
+def _inside_data(error: InvalidRequest) -> InvalidRequest:
+    """Name the field where this wire has it."""
+    message = _POINTER.sub("'/data/", error.message).replace("'/'", "'/data'")
+    return type(error)(message, f"data.{error.param}" if error.param else "data")
+
+
+def _refuse_stream() -> NoReturn:
+    raise UnsupportedParameter(
+        "'/data/stream' isn't supported here: this wire has no streams", "data.stream"
+    )
