@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 import numpy as np
@@ -30,6 +30,7 @@ from outrider.text.image_tiles import TiledImage
 VOCAB_SIZE = 96  # ids 0 .. 93 are printable ASCII
 EOS, SPECIAL = 94, 95
 PATCH = 93
+NUM_TILE_STEPS = 4
 VISION = VisionConfig(
     image_size=4,
     patch_size=1,
@@ -116,6 +117,11 @@ class HashRunner:
         logits = np.array(rows, np.float32).reshape(len(rows), VOCAB_SIZE)
         self.change_logits(logits)
         return logits
+
+    def tile_steps(self, tile: NDArray[np.uint8], out: NDArray[np.float32]) -> Iterator[None]:
+        for _ in range(NUM_TILE_STEPS):
+            yield
+        out[:] = self.encode_tiles(tile[None])
 
     def encode_tiles(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         assert self.vision is not None

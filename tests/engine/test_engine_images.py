@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from engine.driving import (
     submit,
     tile_bytes,
 )
-from fake_engine import PATCH, VISION, HashRunner, make_image
+from fake_engine import NUM_TILE_STEPS, PATCH, VISION, HashRunner, make_image
 from fake_engine import make_engine as make_any_engine
 from outrider.engine.engine import Engine
 from outrider.engine.protocol import Submit
@@ -28,7 +31,7 @@ from outrider.types import SamplingParams
 ENDLESS = SamplingParams(temperature=0, ignore_eos=True, max_tokens=60)
 
 
-def make_engine(runner: HashRunner, cache_bytes: int = 1 << 20, **settings: int) -> Engine:
+def make_engine(runner: HashRunner, cache_bytes: int = 1 << 20, **settings: Any) -> Engine:
     engine = make_any_engine(runner, **settings)
     limit_image_cache(engine, cache_bytes)
     return engine
@@ -58,6 +61,32 @@ def test_an_image_is_encoded_a_tile_per_step_while_others_decode() -> None:
     assert "image" in [output.request_id for output in outputs]  # the last tile: it is computed
     assert set(runner.num_tiles_per_call) == {1}
     assert engine.stats().num_encoded_images == 1
+
+
+def count_steps_of_a_tile(*others: Submit) -> int:
+    """Count the steps until a tile is encoded when a part of it takes 20 ms of 60."""
+    clock = itertools.count(step=0.02).__next__
+    engine = make_engine(make_runner(), clock=clock)
+    answers: Answers = {}
+    for other in others:
+        engine.submit(other)
+        step(engine, answers)
+    engine.submit(show(make_image(), request_id="image"))
+    number = 0
+    while not engine.stats().num_encoded_tiles:
+        outputs = step(engine, answers)
+        number += 1
+        assert [output.request_id for output in outputs][: len(others)] == ["text"] * len(others)
+    while engine.has_work:
+        step(engine, answers)
+    assert answers["image", 0] == alone(show(make_image()), 512, (0, 32))["a", 0]
+    return number
+
+
+def test_a_tile_is_encoded_in_parts_while_others_decode() -> None:
+    assert count_steps_of_a_tile() == 1
+    text = submit((1, 2), sampling=ENDLESS, request_id="text")
+    assert count_steps_of_a_tile(text) == NUM_TILE_STEPS + 1
 
 
 def test_the_image_is_what_is_answered() -> None:

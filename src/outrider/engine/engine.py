@@ -25,6 +25,7 @@ from outrider.engine.protocol import Rejected, SequenceOutput, Stats, Submit
 from outrider.engine.sampler import Sampled, Sampler, SamplerState
 from outrider.engine.scheduler import Plan, Scheduler
 from outrider.engine.sequence import CacheRoot, LogprobBuffer, Sequence, SequenceId, to_token_array
+from outrider.engine.step_time import Allowance
 from outrider.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
 from outrider.model.batch import Batch
 from outrider.text.tokenizer import Tokenizer
@@ -161,9 +162,8 @@ class Engine:
             self._remove(sequence)
 
     def step(self) -> list[SequenceOutput]:
-        """Advance every scheduled sequence by one forward pass, and one image by a tile."""
-        self._images.advance(self._scheduler.waiting, self._blocks.num_known_tokens)
-        plan = self._scheduler.schedule()
+        """Advance every scheduled sequence by one forward pass, and one image by a tile at most."""
+        plan = self._scheduler.schedule(spent_s=self._advance_images())
         if not plan.sequences:
             return []
         begin_s = self._clock()
@@ -176,6 +176,16 @@ class Engine:
         )
         self._scheduler.observe(plan, self._clock() - begin_s)
         return self._commit(plan, sequences, sampled)
+
+    def _advance_images(self) -> float:
+        """Encode at most a tile, or as much of it as there is time for; give the time it took."""
+        if not self._scheduler.waiting:
+            return 0.0
+        begin_s = self._clock()
+        time = Allowance(self._clock, self._scheduler.side_time_s)
+        waiting, num_known_tokens = self._scheduler.waiting, self._blocks.num_known_tokens
+        self._images.advance(waiting, num_known_tokens, time.has_time)
+        return self._clock() - begin_s
 
     def take_failed(self) -> list[Rejected]:
         """Give the requests that failed in the last steps; they have left the engine."""

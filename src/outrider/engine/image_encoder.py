@@ -1,4 +1,4 @@
-"""Encodes images for waiting sequences, one tile at a time, and keeps what it has encoded.
+"""Encodes images for waiting sequences, at most a tile at a time, and keeps what it has encoded.
 
 Features are found again by the image's digest. The cache forgets the least recently used image
 first, and never one that a sequence yet needs; a prompt has to wait until its images fit beside
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,8 +39,8 @@ class TileRunner(Protocol):
         """Width of a row of features."""
         ...
 
-    def encode_tiles(self, pixels: NDArray[np.uint8]) -> Features:
-        """Encode tiles [n, S, S, 3] → [n * tokens per tile, C]."""
+    def tile_steps(self, tile: NDArray[np.uint8], out: Features) -> Iterator[None]:
+        """Encode one tile [S, S, 3] → out [tokens per tile, C] in steps of about equal length."""
         ...
 
 
@@ -98,6 +98,7 @@ class _Unfinished:
     digest: str
     features: Features
     num_tiles: int = 0
+    tile_steps: Iterator[None] | None = None  # of a tile that has begun
 
 
 class ImageEncoder:
@@ -124,11 +125,15 @@ class ImageEncoder:
             )
 
     def advance(
-        self, waiting: Iterable[Sequence], num_known_tokens: Callable[[Sequence], int]
+        self,
+        waiting: Iterable[Sequence],
+        num_known_tokens: Callable[[Sequence], int],
+        has_time: Callable[[], bool] = lambda: True,
     ) -> None:
         """Give features to the waiting sequences, oldest first, and encode at most one tile.
 
-        What the prefix cache knows of a sequence needs no features.
+        What the prefix cache knows of a sequence needs no features. A tile is left for the next
+        time when, after one of its steps, there is no time for another.
         """
         may_encode = True
         for sequence in sorted(waiting, key=lambda sequence: sequence.images is not self._current):
@@ -144,7 +149,7 @@ class ImageEncoder:
                 # wait for the rest would wait forever.
                 self.release(images)
             if images.missing(start):
-                may_encode = self._serve(images, images.missing(start), may_encode)
+                may_encode = self._serve(images, images.missing(start), may_encode, has_time)
 
     def release(self, images: PromptImages) -> None:
         """Let go of the features of a prompt that is computed or dropped; idempotent."""
@@ -156,7 +161,13 @@ class ImageEncoder:
                 self.cache.release(images.images[index].digest)
                 images.features[index] = None
 
-    def _serve(self, images: PromptImages, missing: list[int], may_encode: bool) -> bool:
+    def _serve(
+        self,
+        images: PromptImages,
+        missing: list[int],
+        may_encode: bool,
+        has_time: Callable[[], bool],
+    ) -> bool:
         """Attach what is known and encode a tile of the rest; say whether another one may."""
         unknown = self._unknown(images, missing)
         if images is not self._current:
@@ -168,19 +179,23 @@ class ImageEncoder:
         if not unknown:
             return may_encode
         self._current, self._planned_bytes = images, self._num_bytes(images, unknown)
-        self._encode_tile(images, unknown[0])
+        self._encode_tile(images, unknown[0], has_time)
         return False
 
-    def _encode_tile(self, images: PromptImages, index: int) -> None:
+    def _encode_tile(self, images: PromptImages, index: int, has_time: Callable[[], bool]) -> None:
         image, num_patches = images.images[index], images.num_patches(index)
         state = self._unfinished
         if state is None or state.digest != image.digest:
             empty = np.empty((num_patches, self._runner.hidden_size), np.float32)
             state = self._unfinished = _Unfinished(image.digest, empty)
-        count = num_patches // image.num_tiles
-        begin = state.num_tiles * count
-        tile = tiles_of(image)[state.num_tiles : state.num_tiles + 1]
-        state.features[begin : begin + count] = self._runner.encode_tiles(tile)
+        if state.tile_steps is None:
+            count = num_patches // image.num_tiles
+            rows = state.features[state.num_tiles * count : (state.num_tiles + 1) * count]
+            state.tile_steps = self._runner.tile_steps(tiles_of(image)[state.num_tiles], rows)
+        for _ in state.tile_steps:
+            if not has_time():
+                return
+        state.tile_steps = None
         state.num_tiles += 1
         self.num_encoded_tiles += 1
         if state.num_tiles == image.num_tiles:

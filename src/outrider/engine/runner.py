@@ -6,7 +6,7 @@ owns the memory of the KV cache and refuses a budget that can't hold one block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,11 @@ class ModelRunner:
         They are the caller's until the next step.
         """
         return self._recorder.forward(batch)
+
+    def tile_steps(self, tile: NDArray[np.uint8], out: F32Array) -> Iterator[None]:
+        """Encode one tile [S, S, 3] → out [tokens per tile, C] in steps of about equal length."""
+        assert self._tower is not None
+        return self._tower.tile_steps(tile, out)
 
     def encode_tiles(self, pixels: NDArray[np.uint8]) -> F32Array:
         """Encode tiles [n, S, S, 3] → [n * tokens per tile, C]."""

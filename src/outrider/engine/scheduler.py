@@ -8,6 +8,7 @@ prompts, then waiting ones. Age decides every tie; the youngest gives way.
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import insort
 from collections.abc import Sequence as Items
@@ -111,6 +112,7 @@ class Scheduler:
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_step_s = max_step_s  # while sequences decode; 0: no bound
         self.step_times = StepTimes()
+        self._decode_s = 0.0  # the last step without a prompt
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.num_preemptions = 0
@@ -126,12 +128,24 @@ class Scheduler:
                 queue.remove(sequence)
         self.blocks.free(sequence)
 
-    def schedule(self) -> Plan:
-        """Plan one step; empty only if nothing runs or waits."""
+    @property
+    def side_time_s(self) -> float:
+        """Seconds that may pass between two steps with anything else, such as an image."""
+        is_decoding = any(s.num_computed_tokens >= s.num_prompt_tokens for s in self.running)
+        if not self.max_step_s or not is_decoding:
+            return math.inf
+        # In large models steps take longer than the bound anyway: images get as much again.
+        return max(self.max_step_s / 2, self._decode_s)
+
+    def schedule(self, spent_s: float = 0.0) -> Plan:
+        """Plan one step; empty only if nothing runs or waits.
+
+        `spent_s` have passed since the last step with something else.
+        """
         plan = Plan([], [])
         num_preemptions = self.num_preemptions
         self._make_room()
-        budget = self._schedule_running(plan)
+        budget = self._schedule_running(plan, spent_s)
         # What was just preempted must not come back at once and evict the next one.
         if num_preemptions == self.num_preemptions:
             self._admit_waiting(plan, budget)
@@ -142,7 +156,9 @@ class Scheduler:
         # Steps without a prompt are another regime: one row has kernels of its own, and few rows
         # meet few experts.
         has_prompt = sum(plan.num_scheduled_tokens) > len(plan.sequences)
-        if self.max_step_s and has_prompt and time_s > 0:
+        if not has_prompt:
+            self._decode_s = time_s
+        elif self.max_step_s and time_s > 0:
             self.step_times.observe(plan.work(), time_s)
 
     def commit(self, plan: Plan) -> None:
@@ -167,7 +183,7 @@ class Scheduler:
         self.blocks.free(sequence)
         insort(self.waiting, sequence, key=_age)
 
-    def _schedule_running(self, plan: Plan) -> Budget:
+    def _schedule_running(self, plan: Plan, spent_s: float) -> Budget:
         behind: list[Sequence] = []
         for sequence in self.running:
             if sequence.num_tokens - sequence.num_computed_tokens > 1:
@@ -177,7 +193,7 @@ class Scheduler:
                 plan.num_scheduled_tokens.append(1)
         budget = Budget(self.max_num_batched_tokens - len(plan.sequences))
         if self.max_step_s and plan.sequences and (behind or self.waiting):
-            budget.limit_time(self.step_times, plan.work(), self.max_step_s)
+            budget.limit_time(self.step_times, plan.work(), self.max_step_s - spent_s)
         for sequence in behind:
             self._schedule(plan, sequence, budget)
         return budget

@@ -8,6 +8,7 @@ and no result depends on where it is cut. Reads no clock; it is told what steps 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +97,22 @@ class StepTimes:
         surprise_s = min(max(time_s - predicted_s, -most_s), most_s)
         self._rates = np.maximum(self._rates + shared * (surprise_s / variance), 0.0)
         self._covariance -= np.outer(shared, shared) / variance
+
+
+class Allowance:
+    """Time for parts of equal length, of which one is done whatever it takes."""
+
+    def __init__(self, clock: Callable[[], float], limit_s: float) -> None:
+        self._clock = clock
+        self._limit_s = limit_s
+        self._begin_s = clock()
+        self._num_parts = 0
+
+    def has_time(self) -> bool:
+        """Say, after a part, whether another one fits."""
+        self._num_parts += 1
+        used_s = self._clock() - self._begin_s
+        return used_s + used_s / self._num_parts <= self._limit_s
 
 
 class Budget:

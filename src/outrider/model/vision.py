@@ -8,6 +8,8 @@ side of a tile, M tokens per tile, C hidden size of the decoder.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,15 +50,18 @@ class VisionTower:
         """Encode RGB tiles [n, S, S, 3] → [n * M, C], each tile's tokens row by row."""
         per_tile = self.vision.tokens_per_tile
         features = np.empty((len(pixels) * per_tile, self._hidden_size), np.float32)
-        scratch = TileScratch(self.vision)
         for index, tile in enumerate(pixels):
-            self._encode_tile(tile, scratch)
             rows = features[index * per_tile : (index + 1) * per_tile]
-            self._project(scratch.normed[:-1], rows)
+            for _ in self.tile_steps(tile, rows):
+                pass
         return features
 
-    def _encode_tile(self, tile: NDArray[np.uint8], s: TileScratch) -> None:
-        """Run one tile [S, S, 3] through all blocks; s.normed [P + 1, H] has the result."""
+    def tile_steps(self, tile: NDArray[np.uint8], out: F32Array) -> Iterator[None]:
+        """Encode one tile [S, S, 3] → out [M, C] in steps of about equal length.
+
+        Between two of them anything else may be computed.
+        """
+        s = TileScratch(self.vision)
         context, eps = self.context, self.vision.layer_norm_eps
         patches = cut_patches(tile, self.vision)
         kernels.linear(context, patches, (self._patch_embedding,), (s.normed[:-1],))
@@ -67,7 +72,9 @@ class VisionTower:
         for layer in self._layers:
             add_attention(context, layer, self._rotation, eps, s)
             add_mlp(context, layer, eps, s)
+            yield
         kernels.layernorm(context, s.x, after.gain, after.bias, eps, s.normed)
+        self._project(s.normed[:-1], out)
 
     def _project(self, patches: F32Array, out: F32Array) -> None:
         """Join encoded patches [P, H] to tokens and project them → out [M, C]."""

@@ -75,7 +75,7 @@ class VisionLayer:
 
 
 class TileScratch:
-    """Buffers for one tile; a tower makes them for an image and lets them go after it."""
+    """Buffers for one tile; a tower makes them for it and lets them go after it."""
 
     def __init__(self, vision: VisionConfig) -> None:
         length, hidden = vision.patches_per_side**2 + 1, vision.hidden_size
