@@ -20,7 +20,7 @@ def model_path() -> Path:
 @pytest.fixture(scope="session")
 def embedding_model_path() -> Path:
     """The folder of the default embedding model; the same as `model_path`."""
-    return _pulled("all-minilm-l6-v2")
+    return _pulled(config.DEFAULT_EMBEDDING_MODEL)
 
 
 def _pulled(name: str) -> Path:

@@ -20,7 +20,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fake_encoder import FakeEncoder
 from outrider.config import EngineConfig
+from outrider.engine.embedder import Embedder
 from outrider.engine.engine import Engine
 from outrider.errors import ConfigError
 from outrider.model.batch import Batch, KvSlots
@@ -233,7 +235,13 @@ def make_engine(
     return Engine(runner or HashRunner(), tokenizer, config, (EOS,), clock)  # type: ignore[arg-type]
 
 
-def load(config: EngineConfig) -> Engine:
+def load(config: EngineConfig, embedding_model: str) -> tuple[Engine, Embedder | None]:
+    """Make the engine for a model's name, and an embedder if one is named."""
+    engine = load_engine(config)
+    return engine, Embedder(FakeEncoder()) if embedding_model else None  # type: ignore[arg-type]
+
+
+def load_engine(config: EngineConfig) -> Engine:
     """Make the engine for a model's name: see the branches; file:PATH must exist."""
     name = config.model
     if name == "missing":

@@ -48,6 +48,9 @@ LAYERS = {
         "errors", "types", "config", "model.config", "text",
         "engine.client", "engine.grammar_check", "engine.protocol",
     },
+    "gateway.embeddings": {
+        "errors", "types", "model.config", "text", "engine.client", "engine.protocol",
+    },
     "server": {"errors", "types", "config", "dialects", "gateway"},
     # Builds what the server needs; the only part of it that knows files and processes.
     "server.run": {
@@ -56,7 +59,8 @@ LAYERS = {
     },
     "llm": {*BASE, "engine", "text", "dialects", "llm_input"},
     "llm_input": {"errors", "types", "dialects", "text"},
-    "": {*BASE, "llm"},  # outrider/__init__.py: the public names
+    "embedding_model": {*BASE, "engine", "text", "checkpoints.bert_folder"},
+    "": {*BASE, "llm", "embedding_model"},  # outrider/__init__.py: the public names
     "__main__": {"cli", "errors"},
     "cli": {"__init__", "*"},
 }  # fmt: skip
@@ -140,9 +144,9 @@ def test_nothing_outside_the_command_line_imports_it() -> None:
         assert not [name for name in imports_of(path) if layer_of(name) in ("cli", "__main__")]
 
 
-def test_engine_client_is_known_to_the_local_provider_and_its_wiring_only() -> None:
+def test_engine_client_is_known_to_the_local_providers_and_their_wiring_only() -> None:
     users = {name_of(path) for path in PYTHON_FILES if "engine.client" in imports_of(path)}
-    assert users <= {"gateway/local.py", "server/run.py"}
+    assert users <= {"gateway/local.py", "gateway/embeddings.py", "server/run.py"}
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES + CPP_FILES, ids=name_of)

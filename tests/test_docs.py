@@ -146,9 +146,9 @@ def test_the_first_minute_of_the_readme_is_two_commands() -> None:
 
 
 @pytest.fixture(scope="module")
-def address(model_path: Path) -> Iterator[str]:
+def address(model_path: Path, embedding_model_path: Path) -> Iterator[str]:
     """The server that `make serve` starts once all is installed and pulled, on a free port."""
-    del model_path
+    del model_path, embedding_model_path
     serve = re.search(r"exec \$\(BIN\)/outrider (serve) ", (ROOT / "Makefile").read_text())
     assert serve
     command = [sys.executable, "-m", "outrider", serve[1], "--port", "0", *ALIASES]
@@ -244,7 +244,11 @@ def test_shell_examples_run(example: str, address: str, bin_folder: Path) -> Non
 @pytest.mark.real_model
 @pytest.mark.parametrize(
     "example",
-    examples("python", "README.md", "docs/library.md", "docs/api.md", *WIRE_PAGES),
+    examples(
+        "python",
+        *("README.md", "docs/library.md", "docs/api.md", "docs/embeddings.md"),
+        *WIRE_PAGES,
+    ),
 )
 def test_python_examples_run(example: str, address: str) -> None:
     result = subprocess.run(

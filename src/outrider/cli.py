@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from outrider import __version__, cli_bench, cli_chat, cli_inspect, cli_models, cli_serve
+from outrider import __version__, cli_bench, cli_chat, cli_embed, cli_inspect, cli_models, cli_serve
 
 app = typer.Typer(
     name="outrider",
@@ -46,6 +46,7 @@ _SERVING, _TALKING, _MODELS = "Serve", "Talk", "Models"
 app.command(rich_help_panel=_SERVING)(cli_serve.serve)
 app.command(rich_help_panel=_TALKING)(cli_chat.chat)
 app.command(rich_help_panel=_TALKING)(cli_chat.generate)
+app.command(rich_help_panel=_TALKING)(cli_embed.embed)
 app.command(rich_help_panel=_MODELS)(cli_models.pull)
 app.command(rich_help_panel=_MODELS)(cli_models.models)
 app.command(rich_help_panel=_MODELS)(cli_models.rm)

@@ -71,6 +71,7 @@ class Setting:
 
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_EMBEDDING_MODEL = "all-minilm-l6-v2"
 DEFAULT_HOME = "~/.cache/outrider"
 ENV_PREFIX = "OUTRIDER_"
 CONFIG_FILE = "outrider.toml"
@@ -128,6 +129,11 @@ SERVER_SETTINGS = (
     Setting(
         "alias", (), "Further names for served models, as clients send them", item="NAME=MODEL"
     ),
+    Setting(
+        "embedding_model",
+        "auto",
+        "Embedding model beside the chat model; auto is all-minilm-l6-v2 if it is pulled, or none",
+    ),
     Setting("max_queue", 256, "Requests accepted beyond those running; more get a 503"),
     Setting("max_request_bytes", 16 << 20, "Largest request body in bytes", minimum=1024),
     Setting(
@@ -180,6 +186,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     alias: tuple[str, ...] = ()
+    embedding_model: str = "auto"
     max_queue: int = 256
     max_request_bytes: int = 16 << 20
     body_timeout_s: int = 30

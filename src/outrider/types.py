@@ -8,6 +8,7 @@ Sampling parameters are declared here once; no layer between wire and sampler na
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any, Literal
 
 import msgspec
@@ -291,3 +292,53 @@ class Completed(msgspec.Struct, frozen=True):
 
 
 Event = Started | TextDelta | ToolCallDelta | Finished | Completed
+
+
+MAX_TEXTS = 2048  # of one request for embeddings
+MAX_EMBEDDING_TOKENS = 300_000  # of all its texts together
+
+
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Texts, or token ids of texts, that a caller wants as vectors."""
+
+    request_id: str
+    model: str
+    texts: tuple[Prompt, ...]
+    param: str = "input"  # the field of the request that holds the texts
+    dimensions: int | None = None  # None: all of the model's
+    pooling: Literal["mean", "cls"] | None = None  # None: the model's own
+
+    def __post_init__(self) -> None:
+        if not self.texts:
+            raise InvalidRequest(f"{self.param} is empty; send at least one text", self.param)
+        if len(self.texts) > MAX_TEXTS:
+            raise InvalidRequest(
+                f"{self.param} has {len(self.texts):,} texts; at most {MAX_TEXTS:,} are allowed",
+                self.param,
+            )
+        if self.dimensions is not None:
+            _check_range("dimensions", self.dimensions, 1, 2**31 - 1)
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """One vector per text, in the order of the texts: little-endian f32 [texts, dimensions]."""
+
+    model: str
+    data: bytes
+    num_texts: int
+    pooling: str
+    usage: Usage
+
+    @property
+    def dimensions(self) -> int:
+        """Values per vector."""
+        return len(self.data) // (4 * self.num_texts)
+
+    def vector_bytes(self, index: int) -> bytes:
+        """Give one vector as little-endian f32."""
+        size = 4 * self.dimensions
+        return self.data[index * size : (index + 1) * size]
+
+    def vector(self, index: int) -> list[float]:
+        """Give one vector as numbers."""
+        return list(struct.unpack(f"<{self.dimensions}f", self.vector_bytes(index)))

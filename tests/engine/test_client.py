@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import signal
+import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -18,7 +19,7 @@ import pytest
 
 from outrider.config import EngineConfig
 from outrider.engine.client import EngineClient, Timing
-from outrider.engine.protocol import SequenceOutput, Submit
+from outrider.engine.protocol import Embed, SequenceOutput, Submit
 from outrider.errors import (
     ConfigError,
     ContextLengthExceeded,
@@ -318,3 +319,40 @@ async def test_random_aborts_of_many_streams_leave_nothing_behind() -> None:
         assert client.stats.num_free_blocks == client.stats.num_blocks
         await asyncio.sleep(0.4)  # the engine checks its invariants when it is quiet
         assert client.restarts == 0
+
+
+@asynchronous
+async def test_texts_become_vectors_and_refusals_become_errors() -> None:
+    client = EngineClient(EngineConfig(model="hash"), COMMAND, embedding_model="fake")
+    with pytest.raises(EngineOverloaded, match="is being started"):
+        await client.embed(Embed("early", ((3, 4),)))
+    await client.start()
+    try:
+        assert struct.unpack("<4f", await client.embed(Embed("a", ((3, 4),)))) == (2, 7, 3, 0)
+        with pytest.raises(InvalidRequest, match="unknown token id"):
+            await client.embed(Embed("a", ((1000,),)))
+        embedding = asyncio.create_task(client.embed(Embed("b", ((3,) * 500,) * 200)))
+        await asyncio.sleep(0)
+        embedding.cancel()
+        await asyncio.wait({embedding})
+        assert struct.unpack("<4f", await client.embed(Embed("b", ((5,),)))) == (1, 5, 5, 0)
+    finally:
+        await client.close()
+
+
+@asynchronous
+async def test_texts_fail_when_their_process_dies() -> None:
+    client = EngineClient(EngineConfig(model="stuck"), COMMAND, embedding_model="fake")
+    await client.start()
+    try:
+        streaming = asyncio.create_task(collect(client, submit("stream")))
+        await asyncio.sleep(0.2)  # the process is inside a step of a minute
+        embedding = asyncio.create_task(client.embed(Embed("a", ((3, 4),))))
+        await asyncio.sleep(0.1)
+        os.kill(pid_of(client), signal.SIGKILL)
+        with pytest.raises(EngineFailed, match="was killed by signal 9"):
+            await embedding
+        with pytest.raises(EngineFailed):
+            await streaming
+    finally:
+        await client.close()

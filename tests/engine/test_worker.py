@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from fake_engine import LARGE_VISION, PATCH, make_image
@@ -20,6 +21,8 @@ from outrider.config import EngineConfig
 from outrider.engine.protocol import (
     Abort,
     Drain,
+    Embed,
+    Embedded,
     Failed,
     FromEngine,
     Outputs,
@@ -41,13 +44,13 @@ SHORT = SamplingParams(temperature=0, ignore_eos=True, max_tokens=5)
 class Peer:
     """The client's end: an engine process and its socket."""
 
-    def __init__(self, model: str, **settings: Any) -> None:
+    def __init__(self, model: str, embedding_model: str = "", **settings: Any) -> None:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(20)
         self.decoder = client_decoder()
         config = msgspec.json.encode(EngineConfig(model=model, **settings)).decode()
         self.process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), config, str(theirs.fileno())],
+            [sys.executable, str(SCRIPT), config, str(theirs.fileno()), embedding_model],
             pass_fds=[theirs.fileno()],
             stderr=subprocess.PIPE,
             text=True,
@@ -157,6 +160,26 @@ def test_a_bad_request_is_rejected_and_others_go_on(start: Start) -> None:
     (long_rejected,) = [m for m in peer.messages if is_a(Rejected)(m) and m.request_id == "long"]
     assert long_rejected.code == "context_length_exceeded"
     assert (long_rejected.num_prompt_tokens, long_rejected.max_model_len) == (100, 100)
+
+
+def test_texts_are_embedded_between_the_steps_of_a_stream(start: Start) -> None:
+    peer = start("slow", embedding_model="fake")
+    peer.send(submit("stream", SamplingParams(temperature=0, ignore_eos=True, max_tokens=30)))
+    peer.wait_for(has_output_of("stream"))
+    peer.send(Embed("texts", ((3, 4), (5,))))
+    embedded = peer.wait_for(is_a(Embedded))
+    assert embedded == Embedded("texts", np.array([[2, 7, 3, 0], [1, 5, 5, 0]], "<f4").tobytes())
+    peer.wait_for(has_finished("stream"))
+    peer.send(Embed("more", ((9,) * 700,)), Embed("last", ((9,),)), Drain())
+    assert peer.wait_for(is_a(Rejected)).code == "context_length_exceeded"
+    assert peer.wait_for(is_a(Embedded)).request_id == "last"
+    assert peer.finish() == (0, "")
+
+
+def test_engine_without_an_embedding_model_refuses_texts(start: Start) -> None:
+    peer = start()
+    peer.send(Embed("texts", ((3, 4),)))
+    assert "no embedding model" in peer.wait_for(is_a(Rejected)).message
 
 
 @pytest.mark.parametrize("how", ["message", "SIGTERM"])

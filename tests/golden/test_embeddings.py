@@ -26,7 +26,7 @@ def test_vectors_are_those_of_transformers(
     config = opened.config
     tokenizer = EmbeddingTokenizer(opened.tokenizer_json, config.max_model_len, config.vocab_size)
     context = kernels.Context(2, "auto")
-    encoder = load_encoder(str(embedding_model_path), embedding_model_path, context, weights)
+    encoder = load_encoder(opened, context, weights)
     vectors = encoder.encode(tokenizer.encode(TEXTS)).astype(np.float64)
     with np.load(STORED) as stored:
         products = (vectors * stored["vectors"]).sum(axis=1)

@@ -39,7 +39,7 @@ def ours(folder: Path, texts: list[str], weights: str) -> NDArray[np.float32]:
     opened = BertFolder.open(folder)
     config = opened.config
     tokenizer = EmbeddingTokenizer(opened.tokenizer_json, config.max_model_len, config.vocab_size)
-    encoder = load_encoder(str(folder), folder, kernels.Context(1, "auto"), weights)
+    encoder = load_encoder(opened, kernels.Context(1, "auto"), weights)
     vectors = encoder.encode(tokenizer.encode(texts))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 

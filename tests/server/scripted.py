@@ -22,6 +22,11 @@ import uvicorn
 
 from outrider.config import ServerConfig
 from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.embeddings import (
+    EmbeddingCatalogue,
+    EmbeddingEntry,
+    EmbeddingProvider,
+)
 from outrider.gateway.provider import Provider
 from outrider.server.app import build_app
 from outrider.server.run import Server, listen
@@ -167,13 +172,19 @@ class ThreadServer(Server):
 
 
 @contextmanager
-def serving(provider: Provider, **settings: int) -> Iterator[Running]:
+def serving(
+    provider: Provider, embeddings: EmbeddingProvider | None = None, **settings: int
+) -> Iterator[Running]:
     config = ServerConfig(port=0, **settings)  # type: ignore[arg-type]
     listener = listen(config)
     port = listener.getsockname()[1]
     server = ThreadServer(
         uvicorn.Config(
-            build_app(config, Catalogue([Entry(provider, ("alias",))])),
+            build_app(
+                config,
+                Catalogue([Entry(provider, ("alias",))]),
+                EmbeddingCatalogue([] if embeddings is None else [EmbeddingEntry(embeddings)]),
+            ),
             log_config=None,
             access_log=False,
             server_header=False,

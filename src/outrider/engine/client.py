@@ -24,6 +24,8 @@ from outrider.config import EngineConfig
 from outrider.engine.protocol import (
     Abort,
     Drain,
+    Embed,
+    Embedded,
     Failed,
     FromEngine,
     Outputs,
@@ -51,7 +53,7 @@ WORKER_COMMAND = (sys.executable, "-m", "outrider.engine.worker")
 RECEIVE_BYTES = 1 << 18
 STDERR = 2
 
-Item = SequenceOutput | OutriderError
+Item = SequenceOutput | Embedded | OutriderError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,10 @@ class EngineClient:
         config: EngineConfig,
         command: Sequence[str] = WORKER_COMMAND,
         timing: Timing | None = None,
+        embedding_model: str = "",
     ) -> None:
         self.config = config
+        self.embedding_model = embedding_model  # a folder; "": none
         self.stats = Stats()
         self.restarts = 0
         self.info: Ready | None = None  # None while no process is ready
@@ -129,12 +133,31 @@ class EngineClient:
                 if isinstance(item, OutriderError):
                     num_open = 0
                     raise item
+                assert isinstance(item, SequenceOutput)
                 num_open -= item.finish_reason is not None
                 yield item
         finally:
             self._streams.pop(request_id, None)
             if num_open:
                 self._send(Abort(request_id))
+
+    async def embed(self, request: Embed) -> bytes:
+        """Give the vectors of texts as `Embedded` has them; raises what `submit` does."""
+        self._check_ready()
+        queue: asyncio.Queue[Item] = asyncio.Queue()
+        self._streams[request.request_id] = queue
+        item: Item | None = None
+        try:
+            self._send(request)
+            item = await queue.get()
+        finally:
+            self._streams.pop(request.request_id, None)
+            if item is None:
+                self._send(Abort(request.request_id))
+        if isinstance(item, OutriderError):
+            raise item
+        assert isinstance(item, Embedded)
+        return item.vectors
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new requests, let the running ones finish for at most `timeout_s`, then close."""
@@ -244,6 +267,7 @@ class EngineClient:
             *self._command,
             msgspec.json.encode(self.config).decode(),
             str(connection.fileno()),
+            self.embedding_model,
             pass_fds=(connection.fileno(),),
             stdin=DEVNULL,
             stdout=STDERR,
@@ -270,6 +294,8 @@ class EngineClient:
             case Outputs():
                 for output in message.outputs:
                     self._deliver(output.request_id, output)
+            case Embedded():
+                self._deliver(message.request_id, message)
             case Rejected():
                 self._deliver(message.request_id, _error(message))
             case Stats():

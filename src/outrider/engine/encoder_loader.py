@@ -1,7 +1,6 @@
-"""From the name of an embedding model to an encoder that is ready to use.
+"""From the folder of an embedding model to an encoder that is ready to use.
 
-Finds the pulled model or the folder, reads and packs its weights; raises `ConfigError` for what
-the operator has to change.
+Reads and packs its weights; raises `ConfigError` for what the operator has to change.
 """
 
 from __future__ import annotations
@@ -12,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider import kernels
-from outrider.checkpoints.bert_folder import find_encoder
+from outrider.checkpoints.bert_folder import BertFolder
 from outrider.checkpoints.bert_weights import BertWeights
+from outrider.config import EngineConfig
+from outrider.engine.embedder import Embedder
+from outrider.engine.engine import Engine
+from outrider.engine.loader import load_engine
 from outrider.kernels.formats import Format
 from outrider.machine import trim_heap
 from outrider.model.encoder import Encoder
@@ -43,12 +46,23 @@ class EncoderWeights:
         return self._weights.table(name)
 
 
-def load_encoder(
-    name_or_path: str, home: Path, context: kernels.Context, weights: str = "auto"
-) -> Encoder:
-    """Load an embedding model that has been pulled or is a folder."""
-    folder = find_encoder(name_or_path, home)
+def load_encoder(folder: BertFolder, context: kernels.Context, weights: str = "auto") -> Encoder:
+    """Read and pack the weights of an embedding model."""
     tensors = EncoderWeights(BertWeights(folder), FORMATS[weights])
     encoder = Encoder(folder.config, tensors, context)
     trim_heap()
     return encoder
+
+
+def load_with_embedder(
+    config: EngineConfig, embedding_model: str
+) -> tuple[Engine, Embedder | None]:
+    """Load a chat model and, unless it is empty, the folder of an embedding model beside it.
+
+    Both compute with the same threads.
+    """
+    loaded = load_engine(config)
+    if not embedding_model:
+        return loaded.engine, None
+    encoder = load_encoder(BertFolder.open(Path(embedding_model)), loaded.context)
+    return loaded.engine, Embedder(encoder)

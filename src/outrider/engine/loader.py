@@ -41,6 +41,7 @@ class LoadedModel:
     chat_format: ChatFormat
     config: ModelConfig
     generation: dict[str, float]  # the model's own sampling defaults
+    context: kernels.Context
 
     @property
     def vision(self) -> VisionConfig | None:
@@ -108,6 +109,7 @@ def load_engine(config: EngineConfig) -> LoadedModel:
         chat_format=chat,
         config=model,
         generation=packed.generation,
+        context=context,
     )
 
 

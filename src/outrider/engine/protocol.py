@@ -1,9 +1,9 @@
 """What the HTTP process and an engine process say to each other.
 
 Frames on a Unix socket: a 4-byte little-endian length, then one msgpack-encoded message. The
-client sends `Submit` (with the pixels of its images), `Abort` and `Drain`; the engine answers with
-`Ready` or `Failed` once, then `Outputs`, `Rejected` and, at most once a second and when it becomes
-idle, `Stats`. A frame that is too long is refused on both sides.
+client sends `Submit` (with the pixels of its images), `Embed`, `Abort` and `Drain`; the engine
+answers with `Ready` or `Failed` once, then `Outputs`, `Embedded`, `Rejected` and, at most once a
+second and when it becomes idle, `Stats`. A frame that is too long is refused on both sides.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from outrider.errors import InvalidRequest
+from outrider.model.config import Pooling
 from outrider.text.image_tiles import TiledImage
 from outrider.types import FinishReason, Grammar, SamplingParams, TokenLogprob
 
@@ -31,6 +32,15 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     cache_salt: str = ""
     images: tuple[TiledImage, ...] = ()
     grammar: Grammar | None = None
+
+
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """Turn texts into vectors, with the embedding model beside the chat model."""
+
+    request_id: str
+    texts: tuple[tuple[int, ...], ...]  # token ids, the ends that the model wants included
+    pooling: Pooling | None = None  # None: the model's own
+    dimensions: int | None = None  # None: all of them
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -78,6 +88,13 @@ class Outputs(msgspec.Struct, frozen=True, tag="outputs"):
     outputs: list[SequenceOutput]
 
 
+class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
+    """The vectors of one `Embed`: little-endian f32 [texts, dimensions]."""
+
+    request_id: str
+    vectors: bytes
+
+
 class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     """A request that the engine can't run, or can't go on with; nothing follows for it.
 
@@ -110,8 +127,8 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     resident_bytes: int = 0
 
 
-ToEngine = Submit | Abort | Drain
-FromEngine = Ready | Failed | Outputs | Rejected | Stats
+ToEngine = Submit | Embed | Abort | Drain
+FromEngine = Ready | Failed | Outputs | Embedded | Rejected | Stats
 
 LENGTH_BYTES = 4
 M = TypeVar("M")

@@ -22,10 +22,12 @@ from pathlib import Path
 import msgspec
 
 from outrider.config import EngineConfig
+from outrider.engine.embedder import Embedder
 from outrider.engine.engine import Engine
 from outrider.engine.protocol import (
     Abort,
     Drain,
+    Embed,
     Failed,
     FromEngine,
     Outputs,
@@ -40,6 +42,7 @@ from outrider.errors import (
     ConfigError,
     ContextLengthExceeded,
     EngineOverloaded,
+    InvalidRequest,
     OutriderError,
     RequestError,
 )
@@ -53,6 +56,8 @@ RECEIVE_BYTES = 1 << 20
 # has begun to arrive is waited for: milliseconds, instead of a step for every socketful.
 MAX_PAUSE_S = 0.05
 PAUSE_S = 0.005  # without news from the sender
+# Work on embeddings between two steps while anything is generated: about 5 ms on two cores.
+EMBED_MACS = 1 << 30
 MAX_UNSENT_BYTES = 8 << 20  # no step is made while the client leaves more than this unread
 
 EXIT_FAILED = 1
@@ -60,10 +65,13 @@ EXIT_CONFIG = 2
 
 
 class Worker:
-    """Serves one engine over one connected socket."""
+    """Serves one engine, and an embedding model beside it, over one connected socket."""
 
-    def __init__(self, engine: Engine, connection: socket.socket) -> None:
+    def __init__(
+        self, engine: Engine, connection: socket.socket, embedder: Embedder | None = None
+    ) -> None:
         self._engine = engine
+        self._embedder = embedder
         self._connection = connection
         self._decoder = engine_decoder()
         self._unsent = bytearray()
@@ -96,8 +104,18 @@ class Worker:
             self._exchange()
             if self._engine.has_work:
                 self._step()
-            elif self._is_draining and not self._unsent:
+            if self._embedder is not None and self._embedder.has_work:
+                for embedded in self._embedder.advance(
+                    EMBED_MACS if self._engine.has_work else None
+                ):
+                    self._send(embedded)
+            if self._is_draining and not self._has_work and not self._unsent:
                 break
+
+    @property
+    def _has_work(self) -> bool:
+        is_embedding = self._embedder is not None and self._embedder.has_work
+        return self._engine.has_work or is_embedding
 
     def _step(self) -> None:
         outputs = self._engine.step()
@@ -125,18 +143,18 @@ class Worker:
                     self._receive()
                 if events & selectors.EVENT_WRITE:
                     self._flush()
-            if not is_ready and not self._engine.has_work and not self._is_checked:
+            if not is_ready and not self._has_work and not self._is_checked:
                 self._engine.check_integrity()
                 self._is_checked = True
             is_in_time = bool(is_ready) and time.monotonic() < pause_end_s
-            may_pause = is_in_time and self._decoder.is_partial and self._engine.has_work
+            may_pause = is_in_time and self._decoder.is_partial and self._has_work
             if not may_pause and len(self._unsent) <= MAX_UNSENT_BYTES:
                 break
 
     def _wait_s(self) -> float | None:
         if len(self._unsent) > MAX_UNSENT_BYTES:
             return None
-        if self._engine.has_work or (self._is_draining and not self._unsent):
+        if self._has_work or (self._is_draining and not self._unsent):
             return 0
         return None if self._is_checked else IDLE_CHECK_S
 
@@ -155,21 +173,28 @@ class Worker:
 
     def _handle(self, message: ToEngine) -> None:
         match message:
-            case Submit():
+            case Submit() | Embed():
                 self._submit(message)
             case Abort():
                 self._engine.abort(message.request_id)
+                if self._embedder is not None:
+                    self._embedder.abort(message.request_id)
                 if not self._engine.has_work:
                     self._send_stats()
                     self._is_checked = False
             case Drain():
                 self._drain()
 
-    def _submit(self, request: Submit) -> None:
+    def _submit(self, request: Submit | Embed) -> None:
         try:
             if self._is_draining:
                 raise EngineOverloaded("the server is shutting down; try again later")
-            self._engine.submit(request)
+            if isinstance(request, Submit):
+                self._engine.submit(request)
+            elif self._embedder is None:
+                raise InvalidRequest("this engine has no embedding model", "model")
+            else:
+                self._embedder.submit(request)
         except (RequestError, EngineOverloaded) as error:
             self._send(_rejected(request.request_id, error))
 
@@ -207,8 +232,14 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def main(load: Callable[[EngineConfig], Engine]) -> int:
-    """Serve the model of argv[1] (an `EngineConfig` as JSON) on the inherited socket argv[2]."""
+Loaded = tuple[Engine, Embedder | None]
+
+
+def main(load: Callable[[EngineConfig, str], Loaded]) -> int:
+    """Serve the model of argv[1] (an `EngineConfig` as JSON) on the inherited socket argv[2].
+
+    argv[3] is the folder of an embedding model to serve beside it; "": none.
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s engine[%(process)d] %(message)s"
     )
@@ -216,14 +247,14 @@ def main(load: Callable[[EngineConfig], Engine]) -> int:
     config = msgspec.json.decode(sys.argv[1], type=EngineConfig)
     with socket.socket(fileno=int(sys.argv[2])) as connection:
         try:
-            engine = load(config)
+            engine, embedder = load(config, sys.argv[3])
         except ConfigError as error:
             sys.stderr.write(f"{error.message}\n")
             with contextlib.suppress(ConnectionError):
                 connection.sendall(encode_frame(Failed(error.message)))
             return EXIT_CONFIG
         gc.freeze()  # the loaded model is never garbage; don't traverse it again and again
-        worker = Worker(engine, connection)
+        worker = Worker(engine, connection, embedder)
         worker.install_signals()
         try:
             worker.run()
@@ -244,6 +275,6 @@ def _rejected(request_id: str, error: OutriderError) -> Rejected:
 
 if __name__ == "__main__":
     # Imported here, so that tests run this loop without compiled kernels.
-    from outrider.engine.loader import load_engine
+    from outrider.engine.encoder_loader import load_with_embedder
 
-    sys.exit(main(lambda config: load_engine(config).engine))
+    sys.exit(main(load_with_embedder))

@@ -24,7 +24,9 @@ from outrider.dialects.dataoorts import Dataoorts
 from outrider.dialects.openrouter_errors import no_route_error as no_openrouter_route
 from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
 from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
 from outrider.gateway.local import LocalProvider
+from outrider.server.embeddings import OPENAI_EMBEDDINGS, EmbeddingsRoute, RunRoute
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
 from outrider.server.metrics import CONTENT_TYPE, Metrics
@@ -35,12 +37,17 @@ logger = logging.getLogger(__name__)
 DATAOORTS_PATH = "/api/v1"
 OPENROUTER_PREFIX = "/api/v1/"
 WORKERS_AI_PREFIX = "/client/v4/"
+WORKERS_AI_EMBEDDINGS = WORKERS_AI_PREFIX + "accounts/{account_id}/ai/v1/embeddings"
 WORKERS_AI_RUN = WORKERS_AI_PREFIX + "accounts/{account_id}/ai/run/{model:path}"
 
 
-def build_app(config: ServerConfig, catalogue: Catalogue) -> Starlette:
-    """Build the application that serves a catalogue."""
-    services = Services(config, catalogue, Metrics(catalogue))
+def build_app(
+    config: ServerConfig, catalogue: Catalogue, embeddings: EmbeddingCatalogue | None = None
+) -> Starlette:
+    """Build the application that serves a catalogue, and embedding models beside it."""
+    services = Services(config, catalogue, Metrics(catalogue), embeddings or EmbeddingCatalogue())
+    openai_embeddings = EmbeddingsRoute(services, OPENAI_EMBEDDINGS)
+    run = RunRoute(services, GenerateRoute(services, WorkersAi()))
     pages = Pages(services)
 
     def generates(path: str, dialect: Dialect) -> Route:
@@ -50,12 +57,14 @@ def build_app(config: ServerConfig, catalogue: Catalogue) -> Starlette:
         routes=[
             generates("/v1/chat/completions", openai.CHAT_COMPLETIONS),
             generates("/v1/completions", openai.COMPLETIONS),
+            Route("/v1/embeddings", openai_embeddings, methods=["POST"]),
+            Route(WORKERS_AI_EMBEDDINGS, openai_embeddings, methods=["POST"]),
             Route("/v1/models", pages.models),
             Route("/v1/models/{model:path}", pages.model),
             generates("/api/v1/chat/completions", openrouter.CHAT_COMPLETIONS),
             generates("/api/v1/completions", openrouter.COMPLETIONS),
             generates(DATAOORTS_PATH, Dataoorts()),
-            generates(WORKERS_AI_RUN, WorkersAi()),
+            Route(WORKERS_AI_RUN, run, methods=["POST"]),
             Route("/healthz", pages.healthz),
             Route("/metrics", pages.metrics),
             Route("/", pages.index),
@@ -72,13 +81,20 @@ class Pages:
 
     async def models(self, http: Request) -> Response:
         """List the served models."""
-        entries = [(entry.name, entry.created_s) for entry in self._services.catalogue.entries]
-        return _json(openai.encode_models(entries))
+        services = self._services
+        served: list[Entry | EmbeddingEntry] = [*services.catalogue.entries]
+        served += services.embeddings.entries
+        return _json(openai.encode_models([(entry.name, entry.created_s) for entry in served]))
 
     async def model(self, http: Request) -> Response:
         """Show one model."""
+        name, embeddings = http.path_params["model"], self._services.embeddings
+        entry: Entry | EmbeddingEntry
         try:
-            entry = self._services.catalogue.find(http.path_params["model"])
+            if embeddings.has(name):
+                entry = embeddings.find(name)
+            else:
+                entry = self._services.catalogue.find(name)
         except ModelNotFound as error:
             return _error(openai.CHAT_COMPLETIONS, error)
         return _json(openai.encode_model(entry.name, entry.created_s))
@@ -102,7 +118,7 @@ class Pages:
         names = ", ".join(entry.name for entry in self._services.catalogue.entries)
         return Response(
             f"Outrider serves {names}.\n\n"
-            "POST /v1/chat/completions, /v1/completions\n"
+            "POST /v1/chat/completions, /v1/completions, /v1/embeddings\n"
             "GET  /v1/models, /healthz, /metrics\n"
             "POST /api/v1/chat/completions, /api/v1/completions, /api/v1\n"
             f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",

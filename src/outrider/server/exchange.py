@@ -63,6 +63,10 @@ class Exchange:
         finally:
             await events.aclose()
 
+    def count(self, usage: Usage) -> None:
+        """Take note of the tokens of an answer without events."""
+        self._usage = usage
+
     def finish(self, metrics: Metrics) -> None:
         """Count the request and write its line."""
         usage = self._usage

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from outrider.dialects import sse
 from outrider.dialects.base import Decoded, Dialect, Envelope, StreamEncoder, collect
 from outrider.errors import EngineFailed, EngineOverloaded, OutriderError, RequestTimeout
 from outrider.gateway.catalogue import Catalogue
+from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
 from outrider.server.body import ClientGone, read_body, wait_for_disconnect
 from outrider.server.exchange import STATUS_CLIENT_GONE, Exchange
@@ -39,6 +41,19 @@ class Services:
     config: ServerConfig
     catalogue: Catalogue
     metrics: Metrics
+    embeddings: EmbeddingCatalogue
+
+
+class Answer(Protocol):
+    """One answer while it is made and sent."""
+
+    async def run(self, body: bytes, http: Request) -> None:
+        """Decode the body and answer it."""
+        ...
+
+    async def fail(self, error: OutriderError) -> None:
+        """Send an error in place of what is left of the answer."""
+        ...
 
 
 class GenerateRoute:
@@ -52,7 +67,7 @@ class GenerateRoute:
         """Answer one request and account for it."""
         headers = Headers(scope=scope)
         exchange = Exchange(self._dialect.name, scope["path"], headers)
-        answer = _Answer(self._services, self._dialect, exchange, send)
+        answer = self.answer(exchange, send)
         try:
             reading = read_body(headers, receive, self._services.config)
             await _until_disconnect(receive, answer.run(await reading, Request(scope)))
@@ -68,6 +83,10 @@ class GenerateRoute:
             await answer.fail(EngineFailed(_internal(error)))
         finally:
             exchange.finish(self._services.metrics)
+
+    def answer(self, exchange: Exchange, send: Send) -> Answer:
+        """Begin an answer."""
+        return _Answer(self._services, self._dialect, exchange, send)
 
 
 class _Answer:
@@ -121,13 +140,7 @@ class _Answer:
             await self._send_part(self._encoder.encode_error(error))
             await self._end_stream()
             return
-        exchange.status, body = self._dialect.encode_error(error, exchange.request_id)
-        headers = reply_headers(self._dialect, exchange.request_id, exchange.created_s)
-        if isinstance(error, EngineOverloaded):
-            headers["retry-after"] = str(error.retry_after_s)
-        if isinstance(error, RequestTimeout):  # else a client that trickles keeps its connection
-            headers["connection"] = "close"
-        await reply(self._send, exchange.status, body, headers)
+        await reply_error(self._send, self._dialect, exchange, error)
 
     async def _reply(self, status: int, body: bytes, decoded: Decoded) -> None:
         self._exchange.status = status
@@ -172,6 +185,19 @@ class _Answer:
             self._silence.end()
             async with self._sending:
                 await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def reply_error(
+    send: Send, dialect: Dialect, exchange: Exchange, error: OutriderError
+) -> None:
+    """Send an error as a whole answer."""
+    exchange.status, body = dialect.encode_error(error, exchange.request_id)
+    headers = reply_headers(dialect, exchange.request_id, exchange.created_s)
+    if isinstance(error, EngineOverloaded):
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, RequestTimeout):  # else a client that trickles keeps its connection
+        headers["connection"] = "close"
+    await reply(send, exchange.status, body, headers)
 
 
 def _internal(error: Exception) -> str:

@@ -17,15 +17,19 @@ from pathlib import Path
 
 import uvicorn
 
+from outrider.checkpoints.bert_folder import BertFolder, find_encoder
 from outrider.checkpoints.packed_format import Header, map_packed
-from outrider.config import EngineConfig, ServerConfig
+from outrider.checkpoints.store import Store
+from outrider.config import DEFAULT_EMBEDDING_MODEL, EngineConfig, ServerConfig
 from outrider.engine.client import EngineClient
 from outrider.errors import ConfigError
 from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry, LocalEmbeddings
 from outrider.gateway.local import LocalProvider, ModelFacts
 from outrider.machine import trim_heap
 from outrider.server.app import build_app
 from outrider.text.chat import chat_format
+from outrider.text.embedding_tokenizer import EmbeddingTokenizer
 from outrider.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -42,9 +46,10 @@ def serve(
 
     Raises `ConfigError` if the port can't be had or the model can't be loaded.
     """
+    folder = find_embedding_model(server_config, engine_config)
     listener = listen(server_config)
     with contextlib.closing(listener):
-        asyncio.run(_serve(server_config, engine_config, packed_path, listener, on_ready))
+        asyncio.run(_serve(server_config, engine_config, packed_path, folder, listener, on_ready))
 
 
 def listen(config: ServerConfig) -> socket.socket:
@@ -80,9 +85,13 @@ def served_name(engine_config: EngineConfig) -> str:
 
 
 def build_catalogue(
-    client: EngineClient, server_config: ServerConfig, engine_config: EngineConfig, header: Header
+    client: EngineClient,
+    server_config: ServerConfig,
+    engine_config: EngineConfig,
+    header: Header,
+    embeddings: EmbeddingCatalogue,
 ) -> Catalogue:
-    """Build the catalogue of the one local model."""
+    """Build the catalogue of the one local model; aliases of embedding models aren't its own."""
     facts = ModelFacts(
         Tokenizer(header.tokenizer_json) if header.tokenizer_json else None,
         chat_format(header.chat_format, header.default_system),
@@ -92,27 +101,70 @@ def build_catalogue(
     max_pending = engine_config.max_num_seqs + server_config.max_queue
     provider = LocalProvider(served_name(engine_config), client, facts, max_pending)
     entry = Entry(provider, (engine_config.model, header.config.name))
-    return Catalogue([entry], server_config.alias)
+    aliases = [
+        alias
+        for alias in server_config.alias
+        if not embeddings.has(alias.partition("=")[0].strip())
+    ]
+    return Catalogue([entry], aliases)
+
+
+def find_embedding_model(
+    server_config: ServerConfig, engine_config: EngineConfig
+) -> BertFolder | None:
+    """Find the embedding model to serve; None if there is none.
+
+    Raises `ConfigError` for one that was asked for and can't be served.
+    """
+    name = server_config.embedding_model
+    home = Path(engine_config.home)
+    if name == "none":
+        return None
+    if name != "auto":
+        return find_encoder(name, home)
+    is_here = any(model.name == DEFAULT_EMBEDDING_MODEL for model in Store(home).models())
+    return find_encoder(DEFAULT_EMBEDDING_MODEL, home) if is_here else None
+
+
+def build_embeddings(
+    client: EngineClient, folder: BertFolder | None, server_config: ServerConfig
+) -> EmbeddingCatalogue:
+    """Build the catalogue of embedding models."""
+    if folder is None:
+        return EmbeddingCatalogue()
+    for warning in folder.warnings:
+        logger.warning("%s", warning)
+    config, name = folder.config, server_config.embedding_model
+    tokenizer = EmbeddingTokenizer(folder.tokenizer_json, config.max_model_len, config.vocab_size)
+    max_pending = 1 + server_config.max_queue
+    served = name.removeprefix("hf:") if name != "auto" and not Path(name).exists() else config.name
+    provider = LocalEmbeddings(client, config, tokenizer, served, max_pending)
+    names = {served, name, config.name}
+    aliases = (alias.partition("=")[::2] for alias in server_config.alias)
+    names |= {alias.strip() for alias, model in aliases if model.strip() in names}
+    return EmbeddingCatalogue([EmbeddingEntry(provider, tuple(names))])
 
 
 async def _serve(
     server_config: ServerConfig,
     engine_config: EngineConfig,
     packed_path: Path,
+    folder: BertFolder | None,
     listener: socket.socket,
     on_ready: OnReady,
 ) -> None:
-    client = EngineClient(engine_config)
+    client = EngineClient(engine_config, embedding_model=str(folder.path) if folder else "")
     # The engine loads in its own process while this one builds its tokenizer and routes.
     starting = asyncio.create_task(client.start())
     await asyncio.sleep(0)
     header = map_packed(packed_path).header
-    catalogue = build_catalogue(client, server_config, engine_config, header)
+    embeddings = build_embeddings(client, folder, server_config)
+    catalogue = build_catalogue(client, server_config, engine_config, header, embeddings)
     del header
     trim_heap()
     server = Server(
         uvicorn.Config(
-            build_app(server_config, catalogue),
+            build_app(server_config, catalogue, embeddings),
             log_config=None,
             access_log=False,
             server_header=False,

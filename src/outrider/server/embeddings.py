@@ -1,0 +1,111 @@
+"""The routes that make embeddings: OpenAI's, and Workers AI's native one beside text generation.
+
+They share the reading, the errors and the accounting of `GenerateRoute`. A body of many vectors is
+written piece by piece, so that streams of other requests go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from outrider.dialects import cloudflare_embeddings, openai, openai_embeddings
+from outrider.dialects.base import Dialect
+from outrider.dialects.cloudflare import WorkersAi
+from outrider.errors import InvalidRequest, OutriderError
+from outrider.server.exchange import Exchange
+from outrider.server.generate import Answer, GenerateRoute, Services, reply_error
+from outrider.server.replies import reply, reply_headers
+from outrider.types import EmbeddingRequest, Embeddings
+
+# Its name and its errors; what it reads and writes is in `openai_embeddings`.
+OPENAI_EMBEDDINGS = replace(openai.CHAT_COMPLETIONS, name="openai-embeddings")
+PIECES_AT_ONCE = 32  # about 1 ms
+
+
+class EmbeddingsRoute(GenerateRoute):
+    """An ASGI endpoint for embeddings; errors are written by the dialect."""
+
+    def answer(self, exchange: Exchange, send: Send) -> Answer:
+        """Begin an answer."""
+        is_native = self._dialect.name == WorkersAi.name
+        kind = _NativeAnswer if is_native else _OpenAiAnswer
+        return kind(self._services, self._dialect, exchange, send)
+
+
+class RunRoute:
+    """Workers AI's run endpoint: what it does depends on the model in the path."""
+
+    def __init__(self, services: Services, generate: GenerateRoute) -> None:
+        self._embeddings = services.embeddings
+        self._generate = generate
+        self._embed = EmbeddingsRoute(services, WorkersAi())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        is_embedding = self._embeddings.has(scope["path_params"]["model"])
+        route = self._embed if is_embedding else self._generate
+        await route(scope, receive, send)
+
+
+class _Answer:
+    """What both wires' answers have in common."""
+
+    def __init__(
+        self, services: Services, dialect: Dialect, exchange: Exchange, send: Send
+    ) -> None:
+        self._services = services
+        self._dialect = dialect
+        self._exchange = exchange
+        self._send = send
+
+    async def fail(self, error: OutriderError) -> None:
+        """Send an error."""
+        self._exchange.error_code = error.code
+        await reply_error(self._send, self._dialect, self._exchange, error)
+
+    async def _embed(self, request: EmbeddingRequest) -> Embeddings:
+        provider = self._services.embeddings.find(request.model).provider
+        self._exchange.model = provider.name
+        embeddings = await provider.embed(request)
+        self._exchange.count(embeddings.usage)
+        return embeddings
+
+    async def _reply(self, pieces: Iterator[bytes], ignored: tuple[str, ...] = ()) -> None:
+        body = bytearray()
+        for number, piece in enumerate(pieces, 1):
+            body += piece
+            if number % PIECES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self._exchange.status = 200
+        headers = reply_headers(
+            self._dialect, self._exchange.request_id, self._exchange.created_s, ignored
+        )
+        await reply(self._send, 200, bytes(body), headers)
+
+
+class _OpenAiAnswer(_Answer):
+    async def run(self, body: bytes, http: Request) -> None:
+        """Decode the body and answer it."""
+        del http
+        decoded = openai_embeddings.decode_request(body, self._exchange.request_id)
+        embeddings = await self._embed(decoded.request)
+        await self._reply(openai_embeddings.encode_answer(embeddings, decoded.encoding_format))
+
+
+class _NativeAnswer(_Answer):
+    async def run(self, body: bytes, http: Request) -> None:
+        """Decode the body and answer it."""
+        if http.query_params.get("queueRequest", "").lower() == "true":
+            raise InvalidRequest(
+                "the asynchronous batch of embeddings isn't offered", "queueRequest"
+            )
+        request, ignored = cloudflare_embeddings.decode_request(
+            body, self._exchange.request_id, http.path_params["model"]
+        )
+        embeddings = await self._embed(request)
+        await self._reply(cloudflare_embeddings.encode_answer(embeddings), tuple(ignored))
