@@ -14,7 +14,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: setup build test parity lint fix bench bench-serve llama-server serve ci clean sanitize help
+.PHONY: setup build test parity lint fix bench bench-embeddings bench-serve llama-server serve ci clean sanitize help
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -23,6 +23,7 @@ help:
 	@echo "make build    the same; run it after a change of the C++ kernels"
 	@echo "make parity   compare with torch and transformers"
 	@echo "make bench    measure side by side with llama-cpp-python"
+	@echo "make bench-embeddings  measure embeddings side by side with sentence-transformers"
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
 	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
@@ -50,6 +51,10 @@ bench: $(VENV)/.extra-bench
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python benchmarks/engine.py $(ARGS)
 	@$(BIN)/python benchmarks/start.py
+
+bench-embeddings: $(VENV)/.extra-bench-embeddings
+	@$(BIN)/outrider pull all-minilm-l6-v2
+	@$(BIN)/python benchmarks/embeddings.py $(ARGS)
 
 bench-serve: $(VENV)/.installed
 	@$(BIN)/outrider pull $(MODEL)
