@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_report import Report, as_json, as_markdown, as_text
-from machine_limits import MachineLimits
+from machine_limits import METHOD, MachineLimits
 from rounds import Bench, RowResult
 from rows import MODELS, ROWS, Row, Work
 from sides import Side
@@ -41,11 +41,11 @@ SPREAD_SEED = 1 << 20  # no round has it, else the prefix cache would answer
 def main() -> None:
     arguments = parse()
     announce(arguments)
-    limits = MachineLimits(arguments.threads)
+    limits = MachineLimits(arguments.threads, arguments.isa)
     parts = [measure_model(model, arguments, limits) for model in arguments.models]
     report = Report(
         command=" ".join(["make bench", *arguments.shown]),
-        machine={**describe_machine(), "threads": arguments.threads, "limits": limits.method},
+        machine={**describe_machine(), "threads": arguments.threads, "limits": METHOD},
         versions=describe_versions(),
         sides=parts[0]["sides"],
         num_rounds=arguments.rounds,

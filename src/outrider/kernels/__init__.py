@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         add_bias,
         attend,
         choose_tokens,
+        count_products,
         embed,
         gather_rows,
         gelu,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         scale_rows,
         scatter_add,
         store_kv,
+        sum_words,
         supported_isas,
         swiglu,
     )
@@ -46,6 +48,7 @@ __all__ = [
     "add_bias",
     "attend",
     "choose_tokens",
+    "count_products",
     "embed",
     "gather_rows",
     "gelu",
@@ -60,6 +63,7 @@ __all__ = [
     "scale_rows",
     "scatter_add",
     "store_kv",
+    "sum_words",
     "supported_isas",
     "swiglu",
 ]

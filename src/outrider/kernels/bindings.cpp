@@ -55,4 +55,5 @@ NB_MODULE(_kernels, m) {
   bind_rows(m);
   bind_attention(m);
   bind_sampling(m);
+  bind_limits(m);
 }

@@ -106,6 +106,9 @@ class Context {
   // The `count` best tokens of each row, best first, then -1, and the sum of exp(x - max). Rows as
   // above have no tokens and the sum NaN.
   void rank_tokens(int32_t* token_ids, double* totals, const LogitRows& logits, int64_t count);
+  // Sums and counts of limits.h on all threads at once.
+  uint64_t sum_words(const uint64_t* data, int64_t count);
+  int64_t count_products(Product kind, int64_t num_steps);
 
   // body(row) for every row, in parallel when there are enough values to pay for it.
   template <typename Body>

@@ -87,6 +87,9 @@ struct PartialSoftmax {
   float* out;  // [rows, Dp]
 };
 
+// Kinds of products: bytes, unsigned times signed, summed to int32; pairs of bf16 and f32 to f32.
+enum class Product : int32_t { kInt8, kBf16, kF32 };
+
 struct Kernels {
   const char* name;
 
@@ -133,6 +136,10 @@ struct Kernels {
   void (*chunk_sums)(float* out, float* above, const float* x, float max, float scale, int64_t count);
   // out [count] = the weights; out may be x.
   void (*token_weights)(float* out, const float* x, float max, float scale, int64_t count);
+  // The sum of `count` words, as fast as they can be read.
+  uint64_t (*sum_words)(const uint64_t* data, int64_t count);
+  // Make products in registers, as fast as possible, and count them; 0: there is no instruction.
+  int64_t (*count_products)(Product kind, int64_t num_steps);
 };
 
 #if defined(__x86_64__)
