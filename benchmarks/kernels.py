@@ -76,15 +76,20 @@ def main() -> None:
     print(f"written to {arguments.out}")
 
 
+def weight_bytes(num_bytes: int) -> NDArray[np.uint8]:
+    """Give bytes that are small finite numbers in all formats, aligned as in a packed file."""
+    data = np.full(num_bytes + 63, 0x3C, np.uint8)
+    begin = -data.ctypes.data % 64
+    return data[begin : begin + num_bytes]
+
+
 def matmul(
     context: kernels.Context, fmt: Format, shape: tuple[int, int], num_rows: int
 ) -> dict[str, object]:
     """Measure x [T, K] times a packed weight [N, K]."""
     n, k = shape
     num_bytes = packed_nbytes(fmt, n, k)
-    # 0x3c: every byte pattern is a small finite number in all formats.
-    data = np.full(num_bytes, 0x3C, np.uint8)
-    weight = kernels.Weight(int(fmt), n, k, data)
+    weight = kernels.Weight(int(fmt), n, k, weight_bytes(num_bytes))
     x = np.random.default_rng(0).standard_normal((num_rows, k), np.float32)
     out = np.empty((num_rows, n), np.float32)
     seconds = best(lambda: kernels.linear(context, x, [weight], [out]))
@@ -96,7 +101,7 @@ def experts(context: kernels.Context, fmt: Format, num_rows: int) -> dict[str, o
     """Measure rows spread evenly over experts; only the bytes of those that have rows count."""
     n, k = EXPERT_SHAPE
     num_bytes = packed_nbytes(fmt, n, k)
-    data = np.full(NUM_EXPERTS * num_bytes, 0x3C, np.uint8)
+    data = weight_bytes(NUM_EXPERTS * num_bytes)
     weight = kernels.Experts(int(fmt), NUM_EXPERTS, n, k, data)
     x = np.random.default_rng(0).standard_normal((num_rows, k), np.float32)
     out = np.empty((num_rows, n), np.float32)

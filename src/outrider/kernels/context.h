@@ -130,6 +130,10 @@ class Context {
   struct RowGroup {
     int64_t expert, begin, end, first_tile;
   };
+  // Up to 16 rows of x that share a tile.
+  struct RowTile {
+    int64_t begin, count;
+  };
   // Part of a group's rows against part of the panels, counted through all weights.
   struct MatmulTask {
     const RowGroup* group;
@@ -145,7 +149,8 @@ class Context {
 
   void run_groups(const Matmul& call);
   Activations convert(const Matmul& call);
-  void plan_tasks(int64_t num_panels, int64_t row_bytes);
+  const ActivationTile* quantise(const Matmul& call, int64_t groups);
+  void plan_tasks(int64_t num_panels, int64_t row_chunk);
   void run_task(const MatmulTask& task, const Matmul& call, const Activations& form);
 
   // What is known of a row of logits before its weights are.
@@ -168,7 +173,7 @@ class Context {
   Program* recorder_ = nullptr;
   std::vector<RowGroup> groups_;
   std::vector<MatmulTask> tasks_;
-  std::vector<int64_t> lanes_;  // row of x → tile * 16 + lane
+  std::vector<RowTile> row_tiles_;
   std::vector<ActivationTile> tiles_;
   std::vector<float> padded_, attention_;
   std::vector<uint16_t> bf16_;

@@ -10,10 +10,13 @@ namespace outrider {
 namespace {
 
 // Rows of one pass: their activations stay in a core's second-level cache while weights stream by.
-constexpr int64_t kRowChunkBytes = 384 << 10;
+// Floats are cut along K as well, so that they may come from the third-level cache.
+constexpr int64_t kRowChunkBytes = 384 << 10, kFloatRowChunkBytes = 1 << 20;
 // One row is bound by the weight stream, which a new task interrupts; many rows by arithmetic, which
 // more tasks spread more evenly (docs/LOG.md, 2026-11-21).
 constexpr int64_t kTasksPerThread = 8, kTasksPerThreadOneRow = 2;
+// A core quantises so many values in about the time that waking another takes.
+constexpr int64_t kMinQuantiseValues = 16384;
 // Reading an expert's weights takes about as long as multiplying them with this many rows.
 constexpr int64_t kStreamRows = 8;
 
@@ -43,7 +46,9 @@ void Context::run_groups(const Matmul& call) {
   const Activations form = convert(call);
   int64_t num_panels = 0;
   for (const WeightView& w : call.weights) num_panels += w.num_panels;
-  plan_tasks(num_panels, form.stride * (form.f32 ? 4 : form.bf16 ? 2 : 1));
+  const int64_t most_rows = form.f32 || form.bf16 ? kFloatRowChunkBytes / (form.stride * (form.f32 ? 4 : 2))
+                                                  : kRowChunkBytes / form.stride;
+  plan_tasks(num_panels, std::max<int64_t>(kTileRows, most_rows / kTileRows * kTileRows));
   pool_.run(int64_t(tasks_.size()), [&](int64_t i, int) { run_task(tasks_[size_t(i)], call, form); });
 }
 
@@ -59,16 +64,7 @@ Activations Context::convert(const Matmul& call) {
   Activations form = {};
   form.stride = stride;
   if (to_quants) {
-    int64_t* lanes = grow(lanes_, call.num_rows);
-    for (const RowGroup& group : groups_)
-      for (int64_t t = group.begin; t < group.end; ++t)
-        lanes[t] = group.first_tile * kTileRows + t - group.begin;
-    const int64_t num_tiles = lanes[call.num_rows - 1] / kTileRows + 1;
-    ActivationTile* tiles = grow(tiles_, num_tiles * groups);
-    for_rows(call.num_rows, cols, [&](int64_t t) {
-      kernels_->quantise_row(tiles + lanes[t] / kTileRows * groups, lanes[t] % kTileRows, x + t * cols, cols);
-    });
-    form.tiles = tiles;
+    form.tiles = quantise(call, groups);
   }
   if (to_bf16) {
     uint16_t* rounded = grow(bf16_, call.num_rows * stride);
@@ -90,8 +86,30 @@ Activations Context::convert(const Matmul& call) {
   return form;
 }
 
-void Context::plan_tasks(int64_t num_panels, int64_t row_bytes) {
-  const int64_t row_chunk = std::max<int64_t>(kTileRows, kRowChunkBytes / row_bytes / kTileRows * kTileRows);
+// A task takes part of K, so that a tile's 16 rows are filled in while it is in a core's cache.
+const ActivationTile* Context::quantise(const Matmul& call, int64_t groups) {
+  row_tiles_.clear();
+  for (const RowGroup& group : groups_)
+    for (int64_t row = group.begin; row < group.end; row += kTileRows)
+      row_tiles_.push_back({row, std::min(group.end, row + kTileRows) - row});
+  const int64_t num_tiles = int64_t(row_tiles_.size());
+  ActivationTile* tiles = grow(tiles_, num_tiles * groups);
+  const int64_t pieces = std::max<int64_t>(1, call.num_rows * call.cols / num_tiles / kMinQuantiseValues);
+  const int64_t groups_per_task = divide_up(groups, pieces);
+  const int64_t tiles_per_task =
+      std::max<int64_t>(1, kMinQuantiseValues * num_tiles / (call.num_rows * call.cols));
+  const int64_t tasks_along = divide_up(groups, groups_per_task);
+  pool_.run(divide_up(num_tiles, tiles_per_task) * tasks_along, [&](int64_t task, int) {
+    const int64_t first = task / tasks_along * tiles_per_task, begin = task % tasks_along * groups_per_task;
+    for (int64_t i = first; i < std::min(num_tiles, first + tiles_per_task); ++i)
+      kernels_->quantise_tile(tiles + i * groups, call.x + row_tiles_[size_t(i)].begin * call.cols,
+                              row_tiles_[size_t(i)].count, call.cols, begin,
+                              std::min(groups, begin + groups_per_task));
+  });
+  return tiles;
+}
+
+void Context::plan_tasks(int64_t num_panels, int64_t row_chunk) {
   int64_t total_cost = 0, most_rows = 0;
   for (const RowGroup& group : groups_) {
     total_cost += group.end - group.begin + kStreamRows;
@@ -101,9 +119,10 @@ void Context::plan_tasks(int64_t num_panels, int64_t row_bytes) {
   tasks_.clear();
   for (const RowGroup& group : groups_) {
     const int64_t cost = group.end - group.begin + kStreamRows;
-    int64_t panels_per_task = divide_up(num_panels, divide_up(wanted * cost, total_cost));
-    // Several rows take two panels at a time.
-    if (panels_per_task > 1 && most_rows > 1) panels_per_task += panels_per_task % 2;
+    const int64_t tasks = divide_up(wanted * cost, total_cost);
+    int64_t panels_per_task = divide_up(num_panels, tasks);
+    // Several rows take two panels at a time; many short tasks are shared out more evenly than few.
+    if (most_rows > 1) panels_per_task = std::max<int64_t>(2, num_panels / tasks / 2 * 2);
     for (int64_t row = group.begin; row < group.end; row += row_chunk)
       for (int64_t panel = 0; panel < num_panels; panel += panels_per_task)
         tasks_.push_back({&group, row, std::min(group.end, row + row_chunk), panel,
@@ -123,8 +142,9 @@ void Context::run_task(const MatmulTask& task, const Matmul& call, const Activat
     WeightView w = call.weights[i];
     if (begin < w.num_panels) {
       w.data += group.expert * w.num_panels * w.num_groups * w.tile_bytes;
-      kernels_->matmul(call.outs[i] + group.begin * w.rows, w.rows, rows, w, task.row_begin - group.begin,
-                       task.row_end - group.begin, begin, std::min(end, w.num_panels), call.accumulate);
+      kernels_->matmul(call.outs[i] + group.begin * w.rows, w.rows, rows, w,
+                       {task.row_begin - group.begin, task.row_end - group.begin, begin,
+                        std::min(end, w.num_panels), call.accumulate});
     }
     begin = std::max<int64_t>(0, begin - w.num_panels);
     end -= w.num_panels;

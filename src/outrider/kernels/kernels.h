@@ -36,7 +36,7 @@ struct WeightView {
 
 // 16 rows of x quantised over one group of 32: everything a weight tile meets, side by side, so
 // that the matmul walks one pointer.
-struct ActivationTile {
+struct alignas(64) ActivationTile {
   int8_t q[kTileRows][kGroup];
   float scale[kTileRows];
   float sum[kTileRows];     // scale * sum of q: what an offset multiplies
@@ -49,6 +49,12 @@ struct Activations {
   const uint16_t* bf16;         // [T, stride]                       format bf16
   const ActivationTile* tiles;  // [ceil(T / 16), stride / 32]       quantised formats
   int64_t stride;               // K rounded up to a multiple of 32
+};
+
+// Which rows of x meet which panels of a weight.
+struct MatmulPart {
+  int64_t row_begin, row_end, panel_begin, panel_end;
+  bool accumulate;  // onto what out holds
 };
 
 // One query row of attention: a head of a token.
@@ -93,14 +99,15 @@ enum class Product : int32_t { kInt8, kBf16, kF32 };
 struct Kernels {
   const char* name;
 
-  // x [K] → row `lane` of tiles [ceil(K / 32)]; the padding becomes 0.
-  void (*quantise_row)(ActivationTile* tiles, int64_t lane, const float* x, int64_t cols);
+  // Up to 16 rows of x [rows, K] → tiles [group_begin, group_end); what lies beyond K becomes 0.
+  void (*quantise_tile)(ActivationTile* tiles, const float* x, int64_t num_rows, int64_t cols,
+                        int64_t group_begin, int64_t group_end);
   // x [K] → bf16 [stride], rounded to nearest even; the padding becomes 0.
   void (*round_row_to_bf16)(uint16_t* out, const float* x, int64_t cols, int64_t stride);
-  // out[t, n] (+)= sum_k x[t, k] w[n, k] for t in [row_begin, row_end), n in the panels
-  // [panel_begin, panel_end). out has `out_stride` floats per row.
-  void (*matmul)(float* out, int64_t out_stride, const Activations& x, const WeightView& w, int64_t row_begin,
-                 int64_t row_end, int64_t panel_begin, int64_t panel_end, bool accumulate);
+  // out[t, n] (+)= sum_k x[t, k] w[n, k] for the rows t and panels of n in `part`. out has
+  // `out_stride` floats per row.
+  void (*matmul)(float* out, int64_t out_stride, const Activations& x, const WeightView& w,
+                 const MatmulPart& part);
   // out [K] = row `index` of w.
   void (*weight_row)(float* out, const WeightView& w, int64_t index);
   // out [C] = x / sqrt(mean(x^2) + eps) * gain; out may alias x.

@@ -70,6 +70,7 @@ inline __m256 int8_half(const int8_t* p) {
 }
 inline Vf vload_int8(const int8_t* p) { return {int8_half(p), int8_half(p + 8)}; }
 inline Vi viset(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline Vi operator+(Vi x, Vi y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 inline void vstore_int8(int8_t* p, Vi x) {
   int32_t lanes[16];
   _mm256_storeu_si256((__m256i*)lanes, x.a);

@@ -51,6 +51,7 @@ inline Vf vload_int8(const int8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
 }
 inline Vi viset(int32_t a) { return {_mm512_set1_epi32(a)}; }
+inline Vi operator+(Vi a, Vi b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline void vstore_int8(int8_t* p, Vi a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(a.v)); }
 inline int32_t vsum_int(Vi a) { return _mm512_reduce_add_epi32(a.v); }
 

@@ -103,6 +103,10 @@ inline Vi viset(int32_t a) {
   Vi r;
   OUTRIDER_LANES(a);
 }
+inline Vi operator+(Vi a, Vi b) {
+  Vi r;
+  OUTRIDER_LANES(a.v[i] + b.v[i]);
+}
 inline void vstore_int8(int8_t* p, Vi a) {
   for (int i = 0; i < 16; ++i) p[i] = int8_t(a.v[i]);
 }

@@ -4,6 +4,7 @@
 #include "elementwise.h"
 #include "limits.h"
 #include "matmul.h"
+#include "quantise.h"
 #include "sampling.h"
 
 namespace outrider {
@@ -11,7 +12,7 @@ namespace {
 
 template <bool kBf16Hardware>
 constexpr Kernels make_table(const char* name) {
-  return {name,          quantise_row,  round_row_to_bf16, matmul<kBf16Hardware>,
+  return {name,          quantise_tile, round_row_to_bf16, matmul<kBf16Hardware>,
           weight_row,    rmsnorm_row,   rope_row,          swiglu_row,
           layernorm_row, gelu_row,      add_row,           scale_row,
           store_kv_row,  attend_piece,  merge_partial,     chunk_maxima,
