@@ -1,4 +1,4 @@
-"""Recorded kernel calls: replays read the values of the moment and give the bits of direct calls."""
+"""Recorded kernel calls: a replay reads the values of the moment and keeps what it needs alive."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 // A pool of worker threads that runs one loop at a time; the caller works too.
 //
 // Workers spin for a moment after a loop, since the next one of the same step follows within
-// microseconds, then sleep. Tasks are handed out one by one from a shared counter, so a slow core
-// takes fewer of them.
+// microseconds, then sleep. Each thread has a share of adjacent tasks, so that one after the other
+// reads on where the last one stopped; who is done takes from the others' shares. A worker that is
+// not there in time, because the system runs something else, is not waited for.
 #pragma once
 
 #include <atomic>
@@ -41,16 +42,24 @@ class ThreadPool {
  private:
   using Call = void (*)(const void* context, int64_t task, int thread);
 
+  // The tasks of one thread; on a cache line of its own.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
   void launch(int64_t num_tasks, Call call, const void* context);
+  void close_loop();
   void work(int thread);
+  uint64_t wait_for_loop(uint64_t seen);
+  bool join(uint64_t state);
   void take_tasks(int thread);
 
   Call call_ = nullptr;
   const void* context_ = nullptr;
-  int64_t num_tasks_ = 0;
-  std::atomic<int64_t> next_task_{0};
-  std::atomic<int> num_busy_{0};
-  std::atomic<uint64_t> generation_{0};
+  std::vector<Share> shares_;
+  // Number of the loop << 16 | whether workers may still join it << 15 | workers in it.
+  alignas(64) std::atomic<uint64_t> state_{0};
   std::atomic<int> num_sleeping_{0};
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
