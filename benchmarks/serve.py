@@ -1,10 +1,10 @@
 """`outrider serve` measured over HTTP with streaming: what it costs, and how it bears load.
 
-Against the engine in this process: throughput of 16 clients and time to first token. By itself, and
-against llama-server if `--peer` names one: streams while a long prompt arrives, a cached prefix,
-clients that wait for their answers (closed loop) and Poisson arrivals that don't (open loop).
-All of it in interleaved rounds, after one that doesn't count; figures are medians of the rounds
-with their smallest and largest. `make llama-server` builds the peer.
+Sixteen streaming clients, time to first token, streams while a long prompt arrives, a cached prefix
+and Poisson arrivals (open loop); with `--clients` also clients that wait for their answers (closed
+loop). Ours is compared with the engine in this process where HTTP's own cost is asked for, and with
+llama-server in every row if `--peer` names one; `make llama-server` builds it. Rounds are
+interleaved; figures are medians with the smallest and the largest. Some minutes.
 Usage: serve.py [--model NAME_OR_PATH] [--rounds N] [--set threads=2] [--peer PATH] …
 """
 
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from http_stream import Server, Work
@@ -23,7 +24,14 @@ from load import Figures, closed_loop, combine, open_loop, poisson_arrivals, run
 from machine_limits import MachineLimits, describe_cpu
 from prompts import TextMaker
 from serve_report import Report, show, write
-from serve_rows import Bench, InProcess, added_ttft, cached_prefix, newcomer, streaming_clients
+from serve_rows import (
+    Bench,
+    InProcess,
+    cached_prefix,
+    first_token,
+    newcomer,
+    streaming_clients,
+)
 from servers import Running, llama_server, outrider_server
 
 import outrider
@@ -55,8 +63,11 @@ def main() -> None:
     encoder = PromptEncoder(loaded.tokenizer, loaded.chat_format, loaded.vision)
     limits = MachineLimits(settings.engine.threads or None)
     with servers(arguments, settings) as (ours, *peers):
-        bench = Bench(ours, InProcess(loaded.engine, encoder), TextMaker(encoder))
-        rows = make_rows(bench, [ours, *peers], arguments)
+        texts = TextMaker(encoder)
+        benches = [Bench(ours, texts, InProcess(loaded.engine, encoder))]
+        benches += [Bench(peer, texts) for peer in peers]
+        rows = make_rows(benches, arguments)
+        warm_up(benches)
         measured, bandwidth = run_rounds(rows, limits, arguments)
     report: Report = {
         "machine": describe_cpu(),
@@ -81,10 +92,10 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=config.DEFAULT_MODEL)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--clients", type=numbers, default=[1, 4, 16], help="closed loop, as 1,16")
-    parser.add_argument("--rates", type=floats, default=[1, 4], help="open loop, requests/s")
+    parser.add_argument("--clients", type=numbers, default=[], help="closed loop, as 1,16")
+    parser.add_argument("--rates", type=floats, default=[0.5, 1, 2], help="open loop, requests/s")
     parser.add_argument("--seconds", type=float, default=8, help="of open loop per rate and round")
     parser.add_argument("--requests", type=int, default=2, help="of each closed loop client")
     parser.add_argument("--prompt", type=int, default=256, help="tokens of a prompt under load")
@@ -125,28 +136,29 @@ def servers(
         yield running
 
 
-def make_rows(bench: Bench, running: list[Running], arguments: argparse.Namespace) -> list[Row]:
-    """List what is measured; rows that all servers have stand side by side."""
-    rows = [
-        Row("16 streaming clients", "outrider", lambda rng: streaming_clients(bench, rng)),
-        Row("time to first token", "outrider", lambda rng: added_ttft(bench, rng)),
-    ]
-    works = Works(bench.texts, arguments.prompt, arguments.generate)
-    for each in running:
-        name, server = each.server.name, each.server
-        rows += [
-            Row("long prompt arrives", name, lambda rng, s=server: newcomer(bench, s, rng)),
-            Row("cached prefix", name, lambda rng, s=server: cached_prefix(bench, s, rng)),
-        ]
-        for clients in arguments.clients:
-            measure = works.closed(server, clients, arguments.requests)
-            rows.append(Row(f"closed loop, {clients} clients", name, measure))
-        for rate in arguments.rates:
-            count = max(2, round(rate * arguments.seconds))
-            measure = works.poisson(server, rate, count)
-            rows.append(Row(f"open loop, {rate:g} requests/s", name, measure))
-    order = list(dict.fromkeys(row.name for row in rows))
-    rows.sort(key=lambda row: order.index(row.name))
+def make_rows(benches: list[Bench], arguments: argparse.Namespace) -> list[Row]:
+    """List what is measured; rows of all servers stand side by side."""
+    rows = []
+    for name, measure in (
+        ("16 streaming clients", streaming_clients),
+        ("time to first token", first_token),
+        ("long prompt arrives", newcomer),
+        ("cached prefix", cached_prefix),
+    ):
+        for bench in benches:
+            work = partial(measure, bench)
+            rows.append(Row(name, bench.running.server.name, work))
+    works = Works(benches[0].texts, arguments.prompt, arguments.generate)
+    servers = [bench.running.server for bench in benches]
+    for clients in arguments.clients:
+        for server in servers:
+            work = works.closed(server, clients, arguments.requests)
+            rows.append(Row(f"closed loop, {clients} clients", server.name, work))
+    for rate in arguments.rates:
+        count = max(2, round(rate * arguments.seconds))
+        for server in servers:
+            work = works.poisson(server, rate, count)
+            rows.append(Row(f"open loop, {rate:g} requests/s", server.name, work))
     return [row for row in rows if arguments.only in row.name]
 
 
@@ -184,20 +196,27 @@ class Works:
         return [Work(self.texts.make(self.num_tokens, rng), self.generate) for _ in range(count)]
 
 
+def warm_up(benches: list[Bench]) -> None:
+    """Let every server, and our engine, map its weights and grow to its size."""
+    for bench in benches:
+        newcomer(bench, random.Random(0))
+        streaming_clients(bench, random.Random(0))
+
+
 def run_rounds(
     rows: list[Row], limits: MachineLimits, arguments: argparse.Namespace
 ) -> tuple[list[list[Figures]], list[Figures]]:
-    """Measure every row once per round, all servers with the same texts; the first is dropped."""
+    """Measure every row once per round, all servers with the same texts."""
     measured: list[list[Figures]] = [[] for _ in rows]
     bandwidth: list[Figures] = []
-    for number in range(arguments.rounds + 1):
+    for number in range(1, arguments.rounds + 1):
         begin = time.perf_counter()
         bandwidth.append({"read_gb_per_s": limits.read_gb_per_s()})
         for row, figures in zip(rows, measured, strict=True):
             figures.append(row.measure(random.Random(f"{arguments.seed}/{number}/{row.name}")))
-        what = f"round {number} of {arguments.rounds}" if number else "warm-up"
-        print(f"{what}: {time.perf_counter() - begin:.0f} s", flush=True)
-    return [figures[1:] for figures in measured], bandwidth[1:]
+        took_s = time.perf_counter() - begin
+        print(f"round {number} of {arguments.rounds}: {took_s:.0f} s", flush=True)
+    return measured, bandwidth
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ TARGETS = (
     Target("time to first token", "added_512_ms", 5),
     Target("long prompt arrives", "itl_p99_ms", 100),
     Target("long prompt arrives", "itl_max_ms", 100, is_worst=True),
+    Target("cached prefix", "over_new_tokens_ms", 5),
 )
 LOAD_COLUMNS = (
     ("ttft_p50_ms", "ttft p50"),
@@ -88,21 +89,31 @@ def show(report: Report) -> None:
     print(f"reads {read['median']:.0f} GB/s ({read['min']:.0f}-{read['max']:.0f})")
     print(f"Outrider {report['outrider']}, {report['rounds']} rounds: median (smallest-largest)")
     marks = {(row["row"], row["figure"]): row for row in judge(report)}
-    for row in report["rows"]:
-        if not row["name"].startswith(LOADS):
-            show_row(row, marks if row["server"] == "outrider" else {})
-    show_loads([row for row in report["rows"] if row["name"].startswith(LOADS)])
+    rows = report["rows"]
+    for name in dict.fromkeys(row["name"] for row in rows if not row["name"].startswith(LOADS)):
+        show_row(name, [row for row in rows if row["name"] == name], marks)
+    show_loads([row for row in rows if row["name"].startswith(LOADS)])
 
 
-def show_row(row: dict[str, Any], marks: dict[tuple[str, str], dict[str, Any]]) -> None:
-    print(f"\n{row['name']}, {row['server']}")
-    for name, figure in row["figures"].items():
-        spread = f"({figure['min']:,.2f}-{figure['max']:,.2f})"
-        line = f"  {name:30}{figure['median']:12,.2f} {spread:24}"
-        if mark := marks.get((row["name"], name)):
-            verdict = "met" if mark["is_met"] else f"missed with {mark['value']:.2f}"
-            line += f" target {mark['limit']:g}: {verdict}"
+def show_row(
+    name: str, rows: list[dict[str, Any]], marks: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    """Print the figures of one row, all servers side by side."""
+    print(f"\n{name:26}" + "".join(f"{row['server']:>29}" for row in rows))
+    for figure in dict.fromkeys(figure for row in rows for figure in row["figures"]):
+        cells = (cell(row["figures"].get(figure)) for row in rows)
+        line = f"  {figure:24}" + "".join(f"{text:>29}" for text in cells)
+        if mark := marks.get((name, figure)):
+            verdict = "met" if mark["is_met"] else f"MISSED with {mark['value']:.2f}"
+            line += f"  target {mark['limit']:g}: {verdict}"
         print(line.rstrip())
+
+
+def cell(figure: dict[str, float] | None) -> str:
+    """Write a figure with its spread."""
+    if figure is None:
+        return "-"
+    return f"{figure['median']:,.2f} ({figure['min']:,.1f}-{figure['max']:,.1f})"
 
 
 def show_loads(rows: list[dict[str, Any]]) -> None:

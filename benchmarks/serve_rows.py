@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from http_stream import Answer, Server, Stream, Work
@@ -37,11 +38,12 @@ from outrider.types import SamplingParams
 
 NUM_CLIENTS, CLIENT_PROMPT_TOKENS, CLIENT_TOKENS = 16, 64, 128
 TTFT_PROMPT_TOKENS = (16, 512)
-NUM_TTFT_PAIRS = 9
+NUM_TTFT_PAIRS = 7
 NUM_RUNNING, RUNNING_PROMPT_TOKENS, RUNNING_TOKENS, CALM_TOKENS = 4, 32, 256, 32
 NEWCOMER_TOKENS = 2000
-PREFIX_TOKENS, NEW_TOKENS = 1504, 100  # whole blocks of 16 are cached
-NUM_PREFIX_PAIRS = 5
+# Whole steps of 512, so that the last step of the whole prompt computes just the new tokens.
+PREFIX_TOKENS, NEW_TOKENS = 1536, 100
+NUM_PREFIX_PAIRS = 3
 
 
 class InProcess:
@@ -70,18 +72,29 @@ class InProcess:
                 answer.output_tokens, answer.end_s = output.num_output_tokens, now
         return list(answers.values())
 
+    def last_step_s(self, work: Work) -> float:
+        """Compute a prompt of several steps; give the time of the last one."""
+        assert isinstance(work.prompt, str)
+        sampling = SamplingParams(temperature=0, max_tokens=1)
+        self._engine.submit(Submit("prompt", (self._encoder.text(work.prompt),), sampling))
+        begin = end = 0.0
+        while self._engine.has_work:
+            begin, _ = time.perf_counter(), self._engine.step()
+            end = time.perf_counter()
+        return end - begin
+
 
 @dataclass(frozen=True)
 class Bench:
-    """Our server, our engine and a maker of texts for them."""
+    """One server, and a maker of texts for it; ours also has our engine to compare with."""
 
-    outrider: Running
-    engine: InProcess
+    running: Running
     texts: TextMaker
+    engine: InProcess | None = None
 
     def served(self, works: Sequence[Work]) -> list[Answer]:
         """Run requests together through HTTP."""
-        answers = run(closed_loop(self.outrider.server, [[work] for work in works]))
+        answers = run(closed_loop(self.running.server, [[work] for work in works]))
         require(answers)
         return answers
 
@@ -97,68 +110,74 @@ def in_any_order(rng: random.Random, *actions: Callable[[], object]) -> None:
 
 
 def streaming_clients(bench: Bench, rng: random.Random) -> Figures:
-    """Measure what sixteen clients get through HTTP, and what the engine gives by itself."""
+    """Measure what sixteen clients get through HTTP, and what our engine gives by itself."""
     works = bench.works(NUM_CLIENTS, CLIENT_PROMPT_TOKENS, rng, CLIENT_TOKENS)
     figures: Figures = {}
 
-    def engine() -> None:
-        answers = bench.engine.run(works)
-        figures["engine_tokens_per_s"] = tokens_per_s(answers)
-        figures["engine_decode_tokens_per_s"] = decode_tokens_per_s(answers)
-        figures["engine_itl_p50_ms"] = in_ms("", _gaps(answers))["_p50_ms"]
-
     def served() -> None:
-        before, client_s = bench.outrider.cpu_s(), time.process_time()
+        before, client_s = bench.running.cpu_s(), time.process_time()
         answers = bench.served(works)
         used = {"client": time.process_time() - client_s}
-        used |= {name: after - before[name] for name, after in bench.outrider.cpu_s().items()}
+        used |= {name: after - before[name] for name, after in bench.running.cpu_s().items()}
         figures["tokens_per_s"] = tokens_per_s(answers)
         figures["decode_tokens_per_s"] = decode_tokens_per_s(answers)
         figures.update(in_ms("itl", _gaps(answers)))
         num_tokens = sum(answer.output_tokens for answer in answers)
         figures.update({f"{k}_cpu_us_per_token": s / num_tokens * 1e6 for k, s in used.items()})
 
-    in_any_order(rng, engine, served)
+    if bench.engine is None:
+        served()
+        return figures
+    own: list[Answer] = []
+    in_any_order(rng, lambda: own.extend(bench.engine.run(works)), served)
+    figures["engine_tokens_per_s"] = tokens_per_s(own)
+    figures["engine_decode_tokens_per_s"] = decode_tokens_per_s(own)
+    figures["engine_itl_p50_ms"] = in_ms("", _gaps(own))["_p50_ms"]
     figures["share"] = figures["tokens_per_s"] / figures["engine_tokens_per_s"]
     decoding = figures["decode_tokens_per_s"], figures["engine_decode_tokens_per_s"]
     figures["decode_share"] = decoding[0] / decoding[1] if all(decoding) else 0.0
     return figures
 
 
-def added_ttft(bench: Bench, rng: random.Random) -> Figures:
-    """Measure the time to first token of one request at a time, with HTTP and without."""
+def first_token(bench: Bench, rng: random.Random) -> Figures:
+    """Measure the time to first token of one request at a time, and what HTTP adds to ours."""
     figures: Figures = {}
     for num_tokens in TTFT_PROMPT_TOKENS:
         works = bench.works(NUM_TTFT_PAIRS, num_tokens, rng, 2)
+        if bench.engine is None:
+            times = [bench.served([work])[0].ttft_s for work in works]
+            figures[f"ttft_{num_tokens}_ms"] = statistics.median(times) * MILLI
+            continue
         pairs = [_ttft_pair(bench, work, rng) for work in works]
-        added = [served - engine for served, engine in pairs]
-        figures[f"ttft_{num_tokens}_ms"] = statistics.median(pair[0] for pair in pairs) * MILLI
-        figures[f"engine_ttft_{num_tokens}_ms"] = (
-            statistics.median(pair[1] for pair in pairs) * MILLI
-        )
-        figures[f"added_{num_tokens}_ms"] = statistics.median(added) * MILLI
+        for name, values in (
+            ("ttft", [served for served, _ in pairs]),
+            ("engine_ttft", [engine for _, engine in pairs]),
+            ("added", [served - engine for served, engine in pairs]),
+        ):
+            figures[f"{name}_{num_tokens}_ms"] = statistics.median(values) * MILLI
     return figures
 
 
 def _ttft_pair(bench: Bench, work: Work, rng: random.Random) -> tuple[float, float]:
     """Give the time to first token through HTTP and of the engine by itself."""
-    times: dict[str, float] = {}
+    assert bench.engine is not None
+    engine, times = bench.engine, {}
+
+    def by_itself() -> None:
+        times["engine"] = engine.run([work])[0].ttft_s
 
     def served() -> None:
         times["served"] = bench.served([work])[0].ttft_s
 
-    def engine() -> None:
-        times["engine"] = bench.engine.run([work])[0].ttft_s
-
-    in_any_order(rng, served, engine)
+    in_any_order(rng, served, by_itself)
     return times["served"], times["engine"]
 
 
-def newcomer(bench: Bench, server: Server, rng: random.Random) -> Figures:
+def newcomer(bench: Bench, rng: random.Random) -> Figures:
     """Measure running streams before and while a long prompt arrives."""
     works = bench.works(NUM_RUNNING, RUNNING_PROMPT_TOKENS, rng, RUNNING_TOKENS)
     (long,) = bench.works(1, NEWCOMER_TOKENS, rng, 2)
-    running, late = run(_run_newcomer(server, works, long))
+    running, late = run(_run_newcomer(bench.running.server, works, long))
     require([*running, late])
     calm = [gap for answer in running for gap in gaps_between(answer, 0.0, late.due_s)]
     busy = [gap for answer in running for gap in gaps_between(answer, late.due_s, late.token_s[0])]
@@ -195,36 +214,48 @@ def gaps_between(answer: Answer, begin_s: float, end_s: float) -> list[float]:
     ]
 
 
-def cached_prefix(bench: Bench, server: Server, rng: random.Random) -> Figures:
-    """Measure a prompt with a cached prefix against one that is only as long as its new tokens."""
+def cached_prefix(bench: Bench, rng: random.Random) -> Figures:
+    """Measure a prompt with a cached prefix against one that is only as long as its new tokens.
+
+    These see less context, so ours is also compared with the step of our engine that computes the
+    same new tokens behind the same prefix when nothing is cached.
+    """
     prefix = bench.texts.make(PREFIX_TOKENS, rng)
     number = PREFIX_TOKENS + NEW_TOKENS
-    (first,) = run(closed_loop(server, [[Work(bench.texts.make(number, rng, prefix), 2)]]))
+    (first,) = bench.served([Work(bench.texts.make(number, rng, prefix), 2)])
     cached: list[Answer] = []
     alone: list[Answer] = []
-
-    def send(text: str, answers: list[Answer]) -> None:
-        answers += run(closed_loop(server, [[Work(text, 2)]]))
-
+    steps_s: list[float] = []
     for _ in range(NUM_PREFIX_PAIRS):
-        with_prefix = bench.texts.make(number, rng, prefix)
-        only_new = bench.texts.make(NEW_TOKENS, rng)
-        in_any_order(
-            rng,
-            lambda text=with_prefix: send(text, cached),
-            lambda text=only_new: send(text, alone),
+        with_prefix = Work(bench.texts.make(number, rng, prefix), 2)
+        only_new, unknown = (
+            Work(bench.texts.make(length, rng), 2) for length in (NEW_TOKENS, number)
         )
-    require([first, *cached, *alone])
-    ttft = {
-        "cached": percentile([answer.ttft_s for answer in cached], 50) * MILLI,
-        "new_only": percentile([answer.ttft_s for answer in alone], 50) * MILLI,
+        actions = [
+            lambda work=with_prefix: cached.extend(bench.served([work])),
+            lambda work=only_new: alone.extend(bench.served([work])),
+        ]
+        if engine := bench.engine:
+            actions.append(partial(_add_last_step, engine, unknown, steps_s))
+        in_any_order(rng, *actions)
+    ttft_s = {
+        "cached": percentile([answer.ttft_s for answer in cached], 50),
+        "new_only": percentile([answer.ttft_s for answer in alone], 50),
     }
-    return {
+    figures = {
         "nothing_cached_ttft_ms": first.ttft_s * MILLI,
-        **{f"{name}_ttft_ms": value for name, value in ttft.items()},
-        "ratio": ttft["cached"] / ttft["new_only"],
+        **{f"{name}_ttft_ms": value * MILLI for name, value in ttft_s.items()},
         "cached_tokens": min(answer.cached_tokens for answer in cached),
     }
+    if steps_s:
+        step_s = percentile(steps_s, 50)
+        figures["engine_new_tokens_ms"] = step_s * MILLI
+        figures["over_new_tokens_ms"] = (ttft_s["cached"] - step_s) * MILLI
+    return figures
+
+
+def _add_last_step(engine: InProcess, work: Work, steps_s: list[float]) -> None:
+    steps_s.append(engine.last_step_s(work))
 
 
 def _gaps(answers: Sequence[Answer]) -> list[float]:
