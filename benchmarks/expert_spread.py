@@ -1,8 +1,8 @@
 """How tokens spread over the experts: who is busiest, how many are hit.
 
 A biased random file sends every token to one expert, which flatters every engine: a benchmark of
-experts has to show that its file doesn't. Our routing is observed at its kernel,
-llama.cpp's in llama_cpp_tap.py.
+experts has to show that its file doesn't. Our routing is observed at its kernel, llama.cpp's in
+llama_cpp_tap.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from outrider import kernels
+from outrider.model import recorder
 
 Counts = list[list[int]]  # [L, E], rows per expert in each layer
 
@@ -35,19 +36,23 @@ def sum_steps(calls: Counts, num_layers: int) -> Counts:
 
 
 class RoutingTap:
-    """Notes what the routing kernel decides while it is entered."""
+    """Notes what the routing kernel decides while it is entered; slows small steps down.
+
+    They are called one by one meanwhile: in a recorded step no call is seen.
+    """
 
     def __init__(self) -> None:
         self.calls: Counts = []
 
     def __enter__(self) -> RoutingTap:
-        self._route = kernels.route
+        self._route, self._max_tokens = kernels.route, recorder.MAX_TOKENS
         self._noted: list[np.ndarray] = []
 
         def noting(*arguments: Any) -> None:  # noqa: ANN401 - passed on as they are
             self._route(*arguments)
             self._noted.append(arguments[-1].copy())  # cu_rows
 
+        recorder.MAX_TOKENS = 0
         setattr(kernels, "route", noting)  # noqa: B010 - a name that the module computes
         return self
 
@@ -58,4 +63,5 @@ class RoutingTap:
         trace: TracebackType | None,
     ) -> None:
         setattr(kernels, "route", self._route)  # noqa: B010
+        recorder.MAX_TOKENS = self._max_tokens
         self.calls = [np.diff(cu_rows).tolist() for cu_rows in self._noted]

@@ -15,24 +15,42 @@ from outrider import config, kernels
 from outrider.cli_bench import run_prompts
 from outrider.engine.loader import load_engine
 
+OTHER_SEED = 1 << 30
+
 
 class OurSide:
     """An engine that is loaded by the first message."""
+
+    def __init__(self) -> None:
+        self._spreads: dict[tuple[object, ...], dict[str, float]] = {}
 
     def answer(self, message: Message) -> Message:
         """Load the engine or run a piece of work."""
         if "settings" in message:
             return self._open(message["settings"])
-        prompts = random_prompts(message, self._loaded.config.vocab_size)
-        with RoutingTap() as tap:
-            measured = run_prompts(self._loaded, prompts, message["output_tokens"] + 1)
-        calls = tap.calls
-        if message["kind"] == "decode":
-            calls = [counts for counts in calls if sum(counts) == message["num_seqs"]]
-        elif calls:
-            calls = sum_steps(calls, len(self._loaded.config.moe_layers))
+        measured = self._run(message)
         answer: Message = {"tokens_per_s": measured[f"{message['kind']}_tokens_per_s"]}
-        return answer | ({"experts": describe(calls)} if calls else {})
+        return answer | (
+            {"experts": self._spread(message)} if self._loaded.config.moe_layers else {}
+        )
+
+    def _run(self, work: Message) -> dict[str, float]:
+        prompts = random_prompts(work, self._loaded.config.vocab_size)
+        return run_prompts(self._loaded, prompts, work["output_tokens"] + 1)
+
+    def _spread(self, work: Message) -> dict[str, float]:
+        """Observe the experts once per kind of work, beside what is measured."""
+        key = tuple(value for name, value in work.items() if name != "seed")
+        if key not in self._spreads:
+            is_prompt = work["kind"] == "prompt"
+            # Other tokens for a prompt, else the prefix cache answers; the same ones for a decode.
+            with RoutingTap() as tap:
+                self._run({**work, "seed": work["seed"] + OTHER_SEED * is_prompt})
+            steps = [counts for counts in tap.calls if is_prompt or sum(counts) == work["num_seqs"]]
+            if is_prompt:
+                steps = sum_steps(steps, len(self._loaded.config.moe_layers))
+            self._spreads[key] = describe(steps)
+        return self._spreads[key]
 
     def _open(self, chosen: Message) -> Message:
         settings = config.load(chosen)

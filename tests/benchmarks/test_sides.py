@@ -85,10 +85,12 @@ def test_what_the_router_decides_is_observed(spread: ModuleType, tmp_path: Path)
     model = TinyLlama4()
     settings = EngineConfig(model=str(write_hf(model, tmp_path / "m")), home=str(tmp_path))
     loaded = load_engine(settings)
+    run_prompts(loaded, [[1, 2, 3, 4, 5]], 3)  # records the step of one token
     with spread.RoutingTap() as tap:
-        run_prompts(loaded, [[1, 2, 3, 4, 5]], 2)
-    assert [sum(counts) for counts in tap.calls] == [5] * model.num_layers + [1] * model.num_layers
+        run_prompts(loaded, [[6, 2, 3, 4, 5]], 3)
+    layers = model.num_layers
+    assert [sum(counts) for counts in tap.calls] == [5] * layers + [1] * layers * 2
     assert {len(counts) for counts in tap.calls} == {model.num_experts}
     before = tap.calls
-    run_prompts(loaded, [[1, 2, 3]], 1)
+    run_prompts(loaded, [[7, 2, 3]], 2)
     assert tap.calls is before
