@@ -213,15 +213,18 @@ def error_from_wire(status: int, body: bytes) -> OutriderError:
         first = wire.errors[0]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
         first = ErrorWire(f"status {status} without an error of Workers AI")
-    return _error_of(first.code, status, _strip_frame(first.message))
+    return _error_of(first.code, status, _strip_frame(first.code, first.message))
 
 
-def _strip_frame(message: str) -> str:
-    """Take off the service's prefix, which it often doubles, and its request id."""
+_PREFIXES = {5006: (_BAD_INPUT, "Bad input: "), 5007: (_NO_MODEL,)}
+
+
+def _strip_frame(code: int, message: str) -> str:
+    """Take off the service's prefix, which it often doubles, request id and its code's words."""
     text = re.sub(r"^(?:AiError: |Ai: )+", "", message)
     if text != message:
         text = re.sub(r" \([^()\s]*\)\Z", "", text)
-    for prefix in (_BAD_INPUT, "Bad input: ", _NO_MODEL):
+    for prefix in _PREFIXES.get(code, ()):
         if text.startswith(prefix):
             return text.removeprefix(prefix)
     return text
