@@ -185,6 +185,7 @@ class Grammar(msgspec.Struct, frozen=True):
 
     kind: Literal["json_schema", "lark", "regex"]
     source: str
+    param: str = "tools"  # the request's field that asks for it, for errors
 
 
 Prompt = str | tuple[int, ...]
@@ -207,6 +208,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
+    grammar: Grammar | None = None  # of the text; calls of tools have their own
     stream: bool = False
     cache_salt: str = ""  # prefix-cache blocks are shared only between equal salts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from outrider.dialects.openai_choices import UNKNOWN_ID
@@ -20,6 +21,7 @@ from outrider.errors import (
 )
 from outrider.types import (
     GenerationRequest,
+    Grammar,
     ImagePart,
     Message,
     NamedTool,
@@ -76,6 +78,12 @@ MESSAGES = st.one_of(
     ),
     st.builds(Message, st.just("tool"), texts, tool_call_id=filled),
 )
+
+
+def to_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 schemas = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -109,9 +117,22 @@ def tool_fields(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+objects = st.dictionaries(texts, schemas, max_size=3)
+FORMS = st.none() | st.builds(
+    Grammar, st.just("json_schema"), objects.map(to_json), st.just("response_format")
+)
+GRAMMARS = FORMS | st.builds(Grammar, st.just("lark"), filled, st.just("response_format"))
+OUTPUTS = st.builds(
+    Grammar, st.sampled_from(["lark", "regex"]), filled, st.just("structured_outputs")
+)
+
+
 @st.composite
 def requests(
-    draw: st.DrawFn, is_chat: bool, sampling: dict[str, st.SearchStrategy[Any]] = SAMPLING
+    draw: st.DrawFn,
+    is_chat: bool,
+    sampling: dict[str, st.SearchStrategy[Any]] = SAMPLING,
+    forms: st.SearchStrategy[Grammar | None] = st.none(),  # noqa: B008
 ) -> GenerationRequest:
     values = draw(st.fixed_dictionaries({}, optional=sampling))
     messages: tuple[Message, ...] = ()
@@ -132,6 +153,7 @@ def requests(
         sampling=SamplingParams(**values),
         given=frozenset(values),
         **tools,
+        grammar=draw(forms),
         stream=draw(st.booleans()),
         cache_salt="s",
     )

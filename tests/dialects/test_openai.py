@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from dialects.strategies import (
     ERRORS,
+    GRAMMARS,
     ID,
+    OUTPUTS,
     SAMPLING,
     calls,
     filled,
@@ -67,13 +69,13 @@ def test_the_table_of_sampling_fields_is_complete():
 # The laws: what is written is read back.
 
 
-@given(requests(is_chat=True))
+@given(requests(is_chat=True, forms=GRAMMARS | OUTPUTS))
 def test_a_conversation_survives_the_wire(request: GenerationRequest):
     body = CHAT_COMPLETIONS.encode_request(request)
     assert CHAT_COMPLETIONS.decode_request(body, ENVELOPE).request == request
 
 
-@given(requests(is_chat=False))
+@given(requests(is_chat=False, forms=st.none() | OUTPUTS))
 def test_a_prompt_survives_the_wire(request: GenerationRequest):
     body = COMPLETIONS.encode_request(request)
     assert COMPLETIONS.decode_request(body, ENVELOPE).request == request

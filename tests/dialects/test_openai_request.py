@@ -67,12 +67,6 @@ NEUTRAL: list[tuple[OpenAi, str, list[Any], list[Any]]] = [
     (CHAT_COMPLETIONS, "store", [False], [True]),
     (CHAT_COMPLETIONS, "functions", [[]], [[{"name": "f"}]]),
     (CHAT_COMPLETIONS, "function_call", ["none", "auto"], [{"name": "f"}]),
-    (
-        CHAT_COMPLETIONS,
-        "response_format",
-        [{"type": "text"}],
-        [{"type": "json_object"}, {"type": "json_schema", "json_schema": {}}, {}],
-    ),
     (CHAT_COMPLETIONS, "audio", [], [{"voice": "a", "format": "mp3"}]),
     (CHAT_COMPLETIONS, "modalities", [["text"]], [["text", "audio"], "text"]),
     (CHAT_COMPLETIONS, "prediction", [], [{"type": "content", "content": "a"}]),

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialects.openrouter_schemas import check, document
 from dialects.strategies import (
     ERRORS,
+    GRAMMARS,
     ID,
     SAMPLING,
     calls,
@@ -100,7 +101,7 @@ def streamed(wire: OpenRouter, events: list[Event], **fields: Any) -> list[Any]:
 # The laws: what is written is read back.
 
 
-@given(requests(is_chat=True, sampling=OWN_SAMPLING))
+@given(requests(is_chat=True, sampling=OWN_SAMPLING, forms=GRAMMARS))
 def test_a_conversation_survives_the_wire(request: GenerationRequest):
     decoded = CHAT_COMPLETIONS.decode_request(CHAT_COMPLETIONS.encode_request(request), ENVELOPE)
     assert decoded.request == request
@@ -316,6 +317,7 @@ def test_chunks_match_openrouters_schema():
 
 @pytest.mark.parametrize("errors", ERRORS, ids=lambda errors: errors.__class__.__name__)
 @given(data=st.data())
+@settings(deadline=None, max_examples=20)
 def test_errors_match_openrouters_schema(
     errors: st.SearchStrategy[OutriderError], data: st.DataObject
 ):
@@ -332,7 +334,8 @@ def test_every_field_of_openrouters_schema_has_a_treatment():
     assert set(documented) <= set(openrouter_request.CHAT_FIELDS)
 
 
-@given(requests(is_chat=True, sampling=OWN_SAMPLING))
+@given(requests(is_chat=True, sampling=OWN_SAMPLING, forms=GRAMMARS))
+@settings(deadline=None, max_examples=50)
 def test_our_requests_match_openrouters_schema(request: GenerationRequest):
     check(json.loads(CHAT_COMPLETIONS.encode_request(request)), "ChatRequest")
 

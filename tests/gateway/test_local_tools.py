@@ -30,6 +30,7 @@ from outrider.types import (
     Event,
     Finished,
     FinishReason,
+    Grammar,
     ImagePart,
     Message,
     NamedTool,
@@ -297,3 +298,15 @@ def test_images_are_decoded_off_the_event_loop_and_two_requests_at_a_time() -> N
     assert most <= 2
     assert len(threads) <= 2
     assert all(name.startswith("images") for name in threads)
+
+
+def test_the_form_of_an_answer_reaches_the_engine_and_is_checked_before() -> None:
+    client = FakeClient(short_answers)
+    form = Grammar("json_schema", '{"type":"object"}', "response_format")
+    run(make_provider(client), request(grammar=form))
+    assert client.submitted[0].grammar == form
+    bad = Grammar("regex", "a(?=b)", "structured_outputs")
+    with pytest.raises(InvalidRequest) as caught:
+        run(make_provider(client), request(grammar=bad))
+    assert caught.value.param == "structured_outputs"
+    assert len(client.submitted) == 1

@@ -13,6 +13,7 @@ from outrider.text.answer import AnswerEvent, AnswerReader, ToolUse, new_call_id
 from outrider.types import (
     Finished,
     FinishReason,
+    Grammar,
     NamedTool,
     TextDelta,
     TokenLogprob,
@@ -152,3 +153,24 @@ def test_logprobs_of_enforced_calls_come_with_empty_text() -> None:
 
 def test_no_two_calls_have_one_id() -> None:
     assert len({new_call_id() for _ in range(1000)}) == 1000
+
+
+FORM = Grammar("json_schema", '{"type":"object"}', "response_format")
+
+
+def test_an_answer_with_a_form_is_read_as_text_whatever_it_looks_like() -> None:
+    use = ToolUse.of((), "auto", True, FORM)
+    assert use == ToolUse(grammar=FORM)
+    assert sum_up(read([CALL], use)) == (CALL, [], "stop")
+    assert ToolUse.of(TOOLS, "none", True, FORM) == use
+
+
+def test_an_object_beside_tools_is_text_and_a_list_is_calls() -> None:
+    use = ToolUse.of(TOOLS, "auto", True, FORM)
+    assert sum_up(read(["", CALL[:5], CALL[5:]], use)) == (CALL, [], "stop")
+    text, calls, reason = sum_up(read([f"[{CALL}]"], use))
+    assert (text, calls, reason) == ("", [(0, "f", '{"a": [1, "é"]}')], "tool_calls")
+
+
+def test_calls_that_must_come_have_no_form() -> None:
+    assert ToolUse.of(TOOLS, "required", True, FORM) == ToolUse.of(TOOLS, "required", True)

@@ -295,3 +295,51 @@ def test_what_a_grammar_lets_through_is_text_or_calls_wherever_it_is_cut(
     for (name, arguments), (whole_name, whole_arguments) in zip(begun, calls, strict=False):
         assert name == whole_name
         assert whole_arguments.startswith(arguments)
+
+
+# The form of a text beside calls.
+
+FORM = Grammar("json_schema", '{"type":"object","properties":{"a":{"type":"integer"}}}', "f")
+
+
+def test_a_form_beside_tools_leaves_calls_in_lists_and_tags_only() -> None:
+    grammar = tool_grammar([Tool("f")], "auto", True, FORM)
+    start = grammar.source.partition("\n")[0]
+    assert start.startswith('start: form | "<tool_call>')
+    assert '"[" call (", " call){0,31} "]"' in start
+    single = tool_grammar([Tool("f")], "auto", False, FORM).source.partition("\n")[0]
+    assert single.endswith('| "[" call "]"')
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        Grammar("regex", "a", "f"),
+        Grammar("lark", "start: A", "f"),
+        Grammar("json_schema", '{"type":"array"}', "f"),
+        Grammar("json_schema", "true", "f"),
+        Grammar("json_schema", '{"anyOf":[]}', "f"),
+    ],
+)
+def test_a_form_that_is_no_object_is_refused_beside_tools(form: Grammar) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        tool_grammar([Tool("f")], "auto", True, form)
+    assert caught.value.param == "f"
+    assert "tool_choice none" in caught.value.message
+    assert tool_grammar([Tool("f")], "required", True, form)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_fine"),
+    [
+        ('{"a": 1}', True),
+        ("{}", True),
+        ('[{"name": "f", "parameters": {}}]', True),
+        ('<tool_call>\n{"name": "f", "parameters": {}}\n</tool_call>', True),
+        ('{"a": "1"}', False),
+        ("text", False),
+        ("", False),
+    ],
+)
+def test_an_answer_with_a_form_is_an_object_or_calls(text: str, is_fine: bool) -> None:
+    assert is_accepted(tool_grammar([Tool("f")], "auto", True, FORM), text) is is_fine

@@ -137,6 +137,10 @@ class WorkersAi:
     def write_fields(self, request: GenerationRequest) -> dict[str, Any]:
         """Write the fields of a request."""
         body: dict[str, Any] = {}
+        if request.grammar:
+            raise UnsupportedParameter(
+                "a grammar can't be sent on this wire yet", request.grammar.param
+            )
         if request.tools:
             raise UnsupportedParameter("tools can't be sent on this wire yet", "tools")
         if request.messages:

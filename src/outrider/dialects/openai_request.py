@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from outrider.dialects.base import Decoded, Envelope, decode_json
+from outrider.dialects.openai_grammar import decode_grammar, encode_grammar
 from outrider.dialects.openai_messages import decode_message, encode_message
 from outrider.dialects.openai_tools import decode_tool_fields, encode_tool_fields
 from outrider.dialects.openai_wire import (
@@ -76,7 +77,8 @@ def read_chat(wire: ChatBody, envelope: Envelope) -> Decoded:
     if wire.logprobs:
         values["logprobs"] = wire.top_logprobs or 0
     messages = tuple(decode_message(message, i) for i, message in enumerate(wire.messages))
-    wanted = {"messages": messages, **decode_tool_fields(wire)._asdict()}
+    grammar = decode_grammar(wire.response_format, wire.structured_outputs)
+    wanted = {"messages": messages, "grammar": grammar, **decode_tool_fields(wire)._asdict()}
     return _decoded(wire, envelope, values, wanted)
 
 
@@ -90,7 +92,9 @@ def read_completion(
         values["logprobs"] = wire.logprobs
     if max_tokens is not None:
         values.setdefault("max_tokens", max_tokens)
-    return _decoded(wire, envelope, values, {"prompts": _prompts(wire.prompt)})
+    grammar = decode_grammar(None, wire.structured_outputs)
+    wanted = {"prompts": _prompts(wire.prompt), "grammar": grammar}
+    return _decoded(wire, envelope, values, wanted)
 
 
 def encode_chat(request: GenerationRequest) -> bytes:
@@ -99,6 +103,7 @@ def encode_chat(request: GenerationRequest) -> bytes:
         "model": request.model,
         "messages": [encode_message(message) for message in request.messages],
         **encode_tool_fields(request),
+        **encode_grammar(request.grammar, is_chat=True),
     }
     logprobs = request.sampling.logprobs
     if logprobs is not None:
@@ -110,6 +115,7 @@ def encode_completion(request: GenerationRequest) -> bytes:
     """Write the body that a client would send for raw prompts."""
     prompts = [p if isinstance(p, str) else list(p) for p in request.prompts]
     body: dict[str, Any] = {"model": request.model}
+    body |= encode_grammar(request.grammar, is_chat=False)
     body["prompt"] = prompts[0] if len(prompts) == 1 else prompts
     if request.sampling.logprobs is not None:
         body["logprobs"] = request.sampling.logprobs

@@ -95,7 +95,7 @@ def _decode_tool(wire: WireTool, index: int) -> Tool:
         raise InvalidRequest(
             f"{path}.parameters must be a JSON Schema of type object", f"{path}.parameters"
         )
-    if not _is_shallow(parameters):
+    if not is_shallow(parameters):
         raise InvalidRequest(
             f"{path}.parameters is nested more than {MAX_SCHEMA_DEPTH} levels deep",
             f"{path}.parameters",
@@ -103,7 +103,7 @@ def _decode_tool(wire: WireTool, index: int) -> Tool:
     return Tool(function.name, function.description or "", parameters, bool(function.strict))
 
 
-def _is_shallow(value: object) -> bool:
+def is_shallow(value: object) -> bool:
     """Say whether a value is nested at most `MAX_SCHEMA_DEPTH` deep, without recursion."""
     level = [value]
     for _ in range(MAX_SCHEMA_DEPTH + 1):

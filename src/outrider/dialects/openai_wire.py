@@ -125,6 +125,7 @@ class SamplingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_p: float | None = None
     top_a: float | None = None
     repetition_penalty: float | None = None
+    structured_outputs: Json = None
     ignore_eos: bool | None = None
     # Inert.
     user: str | None = None
@@ -186,6 +187,7 @@ CHAT_MAPPED = _SHARED_MAPPED | {
     "tools",
     "tool_choice",
     "parallel_tool_calls",
+    "response_format",
 }
 COMPLETION_MAPPED = _SHARED_MAPPED | {"prompt", "logprobs"}
 
@@ -202,7 +204,6 @@ CHAT_REFUSED: Mapping[str, Callable[[Json], bool]] = {
     "store": _is_empty,
     "functions": _is_empty,
     "function_call": lambda value: value in (None, "none", "auto"),
-    "response_format": lambda value: value in (None, {"type": "text"}),
     "audio": _is_empty,
     "modalities": lambda value: value in (None, ["text"]),
     "prediction": _is_empty,

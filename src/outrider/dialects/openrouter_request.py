@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from outrider.dialects.base import Decoded, Envelope, convert, decode_json
+from outrider.dialects.openai_grammar import FORMAT_PARAM
 from outrider.dialects.openai_request import (
     encode_chat,
     encode_completion,
@@ -97,12 +98,23 @@ def decode_completion(body: bytes, envelope: Envelope) -> Decoded:
 def encode_chat_request(request: GenerationRequest) -> bytes:
     """Write the body that a client would send for a conversation."""
     _check_carried(request)
+    if request.grammar is not None:
+        if request.grammar.kind == "regex":
+            raise UnsupportedParameter(
+                "a regular expression can't be sent on this wire", request.grammar.param
+            )
+        grammar = msgspec.structs.replace(request.grammar, param=FORMAT_PARAM)
+        request = msgspec.structs.replace(request, grammar=grammar)
     return _without_options(encode_chat(request))
 
 
 def encode_completion_request(request: GenerationRequest) -> bytes:
     """Write the body that a client would send for raw prompts."""
     _check_carried(request)
+    if request.grammar is not None:
+        raise UnsupportedParameter(
+            "a grammar can't be sent with a prompt on this wire", request.grammar.param
+        )
     return _without_options(encode_completion(request))
 
 

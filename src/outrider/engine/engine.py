@@ -18,7 +18,6 @@ from outrider.config import EngineConfig
 from outrider.engine.block_manager import BlockManager, KvLayout
 from outrider.engine.detokenizer import Detokenizer, NoText
 from outrider.engine.grammar import Grammars
-from outrider.engine.grammar_check import PARAM
 from outrider.engine.image_encoder import ImageEncoder, TileRunner
 from outrider.engine.prompt_images import PromptImages
 from outrider.engine.protocol import Rejected, SequenceOutput, Stats, Submit
@@ -362,7 +361,9 @@ class Engine:
         self.abort(request_id)
         if grammar_failure:
             message = f"the answer can't go on as its grammar demands: {grammar_failure}"
-            self._failed.append(Rejected(request_id, InvalidRequest.code, message, PARAM))
+            matcher = sequence.sampler.matcher
+            param = matcher.param if matcher else None
+            self._failed.append(Rejected(request_id, InvalidRequest.code, message, param))
             return
         message = (
             f"the model gave logits that are not numbers in step {self._num_steps}; its weights "

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider.engine.grammar_check import (
-    PARAM,
     check_size,
     one_line,
     parser_limits,
@@ -55,9 +54,10 @@ class Vocabulary(Protocol):
 class Matcher:
     """How far one sequence has come in its grammar."""
 
-    __slots__ = ("_matcher", "_vocab_size")
+    __slots__ = ("_matcher", "_vocab_size", "param")
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocab_size: int, param: str) -> None:
+        self.param = param  # the request's field that asked for the grammar
         self._matcher = matcher
         self._vocab_size = vocab_size
 
@@ -93,32 +93,34 @@ class Grammars:
     def matcher(self, grammar: Grammar) -> Matcher:
         """Give a matcher at the beginning of a grammar; raises `InvalidRequest`."""
         if self._tokenizer is None:
-            raise InvalidRequest("this model has no tokenizer, which a grammar needs", PARAM)
+            raise InvalidRequest(
+                "this model has no tokenizer, which a grammar needs", grammar.param
+            )
         compiled = self._compiled.pop(grammar, None)
         if compiled is None:
             compiled = self._compile(grammar, self._tokenizer)
             if len(self._compiled) == NUM_CACHED:
                 self._compiled.popitem(last=False)
         self._compiled[grammar] = compiled
-        return Matcher(compiled.deep_copy(), self._tokenizer.vocab_size)
+        return Matcher(compiled.deep_copy(), self._tokenizer.vocab_size, grammar.param)
 
     def _compile(self, grammar: Grammar, tokenizer: Vocabulary) -> LLMatcher:
         check_size(grammar)
         if self._vocabulary is None:
-            self._vocabulary = _build_vocabulary(tokenizer, self._eos_token_ids)
+            self._vocabulary = _build_vocabulary(tokenizer, self._eos_token_ids, grammar.param)
         from llguidance import LLMatcher
 
         try:
             source = to_source(grammar)
         except ValueError as error:
-            raise refusal(str(error)) from error
+            raise refusal(str(error), grammar.param) from error
         compiled = LLMatcher(self._vocabulary, source, log_level=0, limits=parser_limits())
         # Some limits show with the first mask only; better now than in the middle of a batch.
         bits = b"" if compiled.is_error() else compiled.compute_bitmask()
         if compiled.is_error():
-            raise refusal(compiled.get_error())
+            raise refusal(compiled.get_error(), grammar.param)
         if not any(bits):
-            raise refusal("nothing matches it")
+            raise refusal("nothing matches it", grammar.param)
         return compiled
 
 
@@ -145,13 +147,13 @@ class _TokenizerView:
         return self.vocabulary.greedy_tokenize(text.decode("utf-8"))
 
 
-def _build_vocabulary(tokenizer: Vocabulary, eos_token_ids: list[int]) -> LLTokenizer:
+def _build_vocabulary(tokenizer: Vocabulary, eos_token_ids: list[int], param: str) -> LLTokenizer:
     """Build the trie of all tokens: 0.1 s for 49,152 of them, 0.9 s for 202,048."""
     from llguidance import LLTokenizer, TokenizerWrapper
 
     known = [token_id for token_id in eos_token_ids if token_id < tokenizer.vocab_size]
     if not known:
-        raise InvalidRequest("this model has no end token, which a grammar needs", PARAM)
+        raise InvalidRequest("this model has no end token, which a grammar needs", param)
     view = _TokenizerView(tokenizer, known)
     view.vocabulary = LLTokenizer(TokenizerWrapper(view), eos_token=known)
     return view.vocabulary

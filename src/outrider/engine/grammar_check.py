@@ -23,8 +23,7 @@ from outrider.types import Grammar
 
 if TYPE_CHECKING:
     from llguidance import LLParserLimits, LLTokenizer
-
-PARAM = "tools"  # the field of a request that asks for a grammar
+    from llguidance._lib import JsonCompileOptions
 
 # Measured on one Zen 5 core: 128 KiB of optional properties take 1.2 s at worst, 128 tools with 20
 # properties each 70 ms.
@@ -40,6 +39,15 @@ NUM_PROCESSES = 2
 NUM_REMEMBERED = 256
 MAX_REASON_CHARS = 300
 
+# One way to write white space, so that none is made up, and no approximations. These win over
+# options in a schema itself.
+_JSON_OPTIONS: JsonCompileOptions = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "lenient": False,
+    "coerce_one_of": False,
+}
 # Schemas without these words compile in a time that grows with the square of their size at most.
 _COSTLY_WORDS = re.compile(
     r'"(\$ref|\$dynamicRef|\$recursiveRef|allOf|anyOf|oneOf|not|if|pattern|patternProperties'
@@ -63,7 +71,7 @@ class GrammarChecker:
         async with self._slots:
             reason = await _try_out(grammar)
         if reason:
-            raise refusal(reason)
+            raise refusal(reason, grammar.param)
         self._good[grammar] = None
         if len(self._good) > NUM_REMEMBERED:
             self._good.popitem(last=False)
@@ -102,9 +110,9 @@ def check_size(grammar: Grammar) -> None:
     size = len(grammar.source.encode("utf-8", "surrogatepass"))
     if size > MAX_SOURCE_BYTES:
         raise InvalidRequest(
-            f"the schemas make a grammar of {size:,} bytes; at most {MAX_SOURCE_BYTES:,} are "
+            f"{grammar.param} makes a grammar of {size:,} bytes; at most {MAX_SOURCE_BYTES:,} are "
             "compiled: send smaller or fewer schemas",
-            PARAM,
+            grammar.param,
         )
 
 
@@ -114,7 +122,9 @@ def to_source(grammar: Grammar) -> str:
 
     match grammar.kind:
         case "json_schema":
-            return LLMatcher.grammar_from_json_schema(grammar.source)
+            # true and false are schemas as well, but take no options.
+            options = _JSON_OPTIONS if grammar.source.lstrip().startswith("{") else None
+            return LLMatcher.grammar_from_json_schema(grammar.source, overrides=options)
         case "lark":
             return LLMatcher.grammar_from_lark(grammar.source)
         case "regex":
@@ -133,9 +143,9 @@ def parser_limits() -> LLParserLimits:
     )
 
 
-def refusal(reason: str) -> InvalidRequest:
+def refusal(reason: str, param: str) -> InvalidRequest:
     """Give the error for a grammar that can't be used."""
-    return InvalidRequest(f"the schemas can't be enforced: {one_line(reason)}", PARAM)
+    return InvalidRequest(f"{param} can't be enforced: {one_line(reason)}", param)
 
 
 def one_line(reason: str) -> str:

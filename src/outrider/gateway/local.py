@@ -115,7 +115,9 @@ class LocalProvider:
 
     async def _prepare(self, request: GenerationRequest) -> tuple[Submit, ToolUse]:
         """Make the engine's request; refuses prompts that are too long."""
-        use = ToolUse.of(request.tools, request.tool_choice, request.parallel_tool_calls)
+        use = ToolUse.of(
+            request.tools, request.tool_choice, request.parallel_tool_calls, request.grammar
+        )
         prompts = await self._encode(request, use)
         if use.grammar is not None:
             await self._grammars.check(use.grammar)

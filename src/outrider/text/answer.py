@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from outrider.text.tool_calls import Piece, TextPiece, ToolCallParser
 from outrider.text.tool_enforced import EnforcedCalls
-from outrider.text.tool_grammar import tool_grammar
+from outrider.text.tool_grammar import CALL_BEGINNINGS, FORMED_CALL_BEGINNINGS, tool_grammar
 from outrider.types import (
     Finished,
     FinishReason,
@@ -35,17 +35,26 @@ class ToolUse:
     tools: tuple[Tool, ...] = ()  # that the model is shown
     grammar: Grammar | None = None  # that its answer has to match
     is_parallel: bool = True  # more than one call per answer
+    has_form: bool = False  # what isn't a call is an object
 
     @classmethod
-    def of(cls, tools: Sequence[Tool], choice: ToolChoice, is_parallel: bool) -> ToolUse:
-        """Work out what a request's tools and its choice among them mean."""
+    def of(
+        cls,
+        tools: Sequence[Tool],
+        choice: ToolChoice,
+        is_parallel: bool,
+        form: Grammar | None = None,
+    ) -> ToolUse:
+        """Work out what a request's tools, its choice among them and the text's form mean."""
         if not tools or choice == "none":
-            return cls()
-        if choice == "auto" and not any(tool.strict for tool in tools):
+            return cls(grammar=form)
+        if choice == "auto" and form is None and not any(tool.strict for tool in tools):
             return cls(tuple(tools), None, is_parallel)
         # A tool that is named is called exactly once (OpenAI's guide to function calling).
         is_parallel = is_parallel and not isinstance(choice, NamedTool)
-        return cls(tuple(tools), tool_grammar(tools, choice, is_parallel), is_parallel)
+        has_form = form is not None and choice == "auto"
+        grammar = tool_grammar(tools, choice, is_parallel, form)
+        return cls(tuple(tools), grammar, is_parallel, has_form)
 
     def reader(self, index: int) -> AnswerReader:
         """Start to read choice `index`."""
@@ -62,7 +71,10 @@ class AnswerReader:
         self._index = index
         self._is_parallel = use.is_parallel
         self._parser = ToolCallParser(use.tools) if use.tools and not use.grammar else None
-        self._enforced = EnforcedCalls() if use.grammar else None
+        self._enforced: EnforcedCalls | None = None
+        if use.tools and use.grammar:
+            beginnings = FORMED_CALL_BEGINNINGS if use.has_form else CALL_BEGINNINGS
+            self._enforced = EnforcedCalls(beginnings)
         self._has_calls = False
 
     def read(

@@ -16,7 +16,8 @@ from outrider.text.tool_grammar import CALL_BEGINNINGS
 class EnforcedCalls:
     """Follows one answer: `push` its text as it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, beginnings: str = CALL_BEGINNINGS) -> None:
+        self._beginnings = beginnings
         self._is_text: bool | None = None  # the first character says it
         self._num_calls = 0
         self._depth = 0  # of braces: 1 in a call, 2 and more in its arguments
@@ -33,7 +34,7 @@ class EnforcedCalls:
     def push(self, text: str) -> list[Piece]:
         """Add text; give what is known now."""
         if self._is_text is None and text:
-            self._is_text = text[0] not in CALL_BEGINNINGS
+            self._is_text = text[0] not in self._beginnings
         if self._is_text:
             return [TextPiece(text)] if text else []
         pieces: list[Piece] = []

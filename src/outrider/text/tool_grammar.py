@@ -22,17 +22,22 @@ _OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator
 # What an answer begins with if it is calls, and text never does, not behind white space either: so
 # whoever looks for calls there finds none that weren't enforced.
 CALL_BEGINNINGS = "{[<"
+FORMED_CALL_BEGINNINGS = "[<"  # if the text is an object
 _TEXT = r"/[ \t\r\n\f\v]+|[ \t\r\n\f\v]*[^ \t\r\n\f\v{\[<](.|\n)*/"
 _TAGGED = r'"<tool_call>\n" call "\n</tool_call>"'
 
 
 def tool_grammar(
-    tools: Sequence[Tool], choice: Literal["auto", "required"] | NamedTool, parallel: bool
+    tools: Sequence[Tool],
+    choice: Literal["auto", "required"] | NamedTool,
+    parallel: bool,
+    form: Grammar | None = None,
 ) -> Grammar:
     """Give the Lark grammar of one call, or if `parallel` of a list of at least one.
 
     With the choice auto an answer may also be text, one call without a list around it, or calls
-    in the tags that ChatML's models write.
+    in the tags that ChatML's models write. If the text has a `form`, which is an object, calls are
+    in a list or in tags: so the first character says which of the two an answer is.
     """
     rules = [
         f"call_{index}: {_lark_string(_head(tool))} %json {_schema_json(index, tool)} "
@@ -49,7 +54,10 @@ def tool_grammar(
     more = MAX_PARALLEL_CALLS - 1
     in_list = f'"[" call (", " call){{0,{more}}} "]"'
     start = in_list if parallel else "call"
-    if choice == "auto":
+    if choice == "auto" and form is not None:
+        start = f"form | {_TAGGED} | " + (in_list if parallel else '"[" call "]"')
+        rules.append(f"form: %json {_form_json(form)}")
+    elif choice == "auto":
         start = f"TEXT? | call | {_TAGGED}"
         if parallel:
             start += f' | {in_list} | {_TAGGED} ("\\n" {_TAGGED}){{1,{more}}}'
@@ -73,6 +81,18 @@ def _schema_json(index: int, tool: Tool) -> str:
     schema["type"] = "object"
     schema["x-guidance"] = _OPTIONS
     return json.dumps(schema, ensure_ascii=False)
+
+
+def _form_json(form: Grammar) -> str:
+    """Write the schema of a text that may stand for calls, which has to be an object's."""
+    schema = json.loads(form.source) if form.kind == "json_schema" else None
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        raise InvalidRequest(
+            f"{form.param} must be a JSON Schema of type object if tools may be called instead; "
+            "change it or send tool_choice none",
+            form.param,
+        )
+    return json.dumps(schema | {"x-guidance": _OPTIONS}, ensure_ascii=False)
 
 
 def _lark_string(text: str) -> str:
