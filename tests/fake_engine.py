@@ -10,6 +10,7 @@ hash model.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import signal
 import sys
@@ -183,7 +184,9 @@ def check_batch(batch: Batch, chunk_sizes: tuple[int, ...] = (0,)) -> None:
     for sequence, length in enumerate(lens):
         expected = np.arange(length - (cu[sequence + 1] - cu[sequence]), length)
         assert (batch.positions[cu[sequence] : cu[sequence + 1]] == expected).all()
-    assert set(batch.logits_rows.tolist()) <= {int(end) - 1 for end in cu[1:]}
+    for begin, end in itertools.pairwise(cu):  # rows of a sequence's last tokens
+        rows = [row for row in batch.logits_rows.tolist() if begin <= row < end]
+        assert rows == list(range(end - len(rows), end))
     assert len(batch.kv) == len(chunk_sizes)
     for slots, chunk_size in zip(batch.kv, chunk_sizes, strict=True):
         check_slots(batch, slots, chunk_size)
@@ -227,7 +230,7 @@ def make_image(
 def make_engine(
     runner: HashRunner | None = None,
     clock: Callable[[], float] | None = None,
-    **settings: int | bool,
+    **settings: int | bool | str,
 ) -> Engine:
     """Make an engine over the hash model."""
     config = EngineConfig(model="hash", **settings)  # type: ignore[arg-type]

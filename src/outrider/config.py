@@ -115,6 +115,12 @@ ENGINE_SETTINGS = (
     ),
     Setting("prefix_cache", True, "Reuse computed blocks of equal prompt beginnings"),
     Setting(
+        "speculation",
+        "auto",
+        "Compute guesses of the next tokens along where that is faster; the tokens stay the same",
+        choices=("auto", "off"),
+    ),
+    Setting(
         "image_cache_mib",
         1024,
         "Memory for encoded images in MiB; those of one prompt must fit",
@@ -176,6 +182,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     isa: str = "auto"
     prefix_cache: bool = True
+    speculation: str = "auto"
     image_cache_mib: int = 1024
     home: str = DEFAULT_HOME
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from fake_engine import PATCH, VISION, HashRunner, make_engine, make_image
 from outrider.engine.engine import Engine
 from outrider.engine.protocol import SequenceOutput, Submit
+from outrider.engine.sequence import Sequence
+from outrider.engine.speculation import Speculation
 from outrider.text.image_tiles import TiledImage
 from outrider.types import SamplingParams
 
@@ -94,8 +97,43 @@ def alone(
     """Run a request in an engine of its own, without pieces, pressure or reuse."""
     num_blocks = (512,) * len(chunk_sizes)
     runner = HashRunner(num_blocks, max_model_len, chunk_sizes, VISION)
-    engine = make_engine(runner, max_num_batched_tokens=4096, max_num_seqs=64, prefix_cache=False)
+    engine = make_engine(
+        runner,
+        max_num_batched_tokens=4096,
+        max_num_seqs=64,
+        prefix_cache=False,
+        speculation="off",
+    )
     return run(engine, request)
+
+
+class Reckless(Speculation):
+    """Verifies given numbers of guesses, whether that pays or not."""
+
+    sizes: Iterator[int]
+
+    def _choose(self, sequences: Items[Sequence], num_rows: int) -> list[int]:
+        chosen = []
+        for sequence in sequences:
+            most = sequence.max_num_tokens - sequence.num_tokens - 1
+            chosen.append(min(next(self.sizes), most, num_rows))
+            num_rows -= chosen[-1]
+        return chosen
+
+
+def guess_recklessly(engine: Engine, sizes: Items[int] = (15,)) -> None:
+    """Let an engine verify guesses of these sizes, over and over."""
+    speculation = Reckless(engine._blocks, engine._scheduler.max_num_batched_tokens)
+    speculation.sizes = itertools.cycle(sizes)
+    engine._speculation = speculation
+
+
+def spoil(token_ids: Items[int], every: int) -> list[int]:
+    """Make every so many tokens of a prediction wrong."""
+    return [
+        token_id ^ 1 if index % every == every - 1 else token_id
+        for index, token_id in enumerate(token_ids)
+    ]
 
 
 @dataclass

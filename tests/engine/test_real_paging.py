@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from engine.driving import Answers, run, step, submit
+from engine.driving import Answers, run, spoil, step, submit
 from model.llama4_tensors import PlainTensors, model_config, random_ids
 from outrider import kernels
 from outrider.config import EngineConfig
@@ -78,7 +78,7 @@ def make_engine(runner: ModelRunner, **settings: Any) -> Engine:
 
 def alone(model: TinyLlama4, kv: str, *requests: Submit) -> list[list[int]]:
     """Answer each request in whole steps, with all blocks it could want and without reuse."""
-    settings = {"max_num_batched_tokens": 4096, "prefix_cache": False}
+    settings = {"max_num_batched_tokens": 4096, "prefix_cache": False, "speculation": "off"}
     engines = [make_engine(make_runner(model, (40, 40), kv), **settings) for _ in requests]
     return [
         run(engine, request)[request.request_id, 0].token_ids
@@ -99,10 +99,11 @@ def spoil_unused_blocks(engine: Engine) -> None:
                 array[unused] = np.nan if array.dtype.kind == "f" else 0x7F
 
 
+@pytest.mark.parametrize("is_guessing", [False, True])
 @pytest.mark.parametrize("kv", ["f32", "bf16", "int8"])
 @pytest.mark.parametrize(("sizes", "num_blocks"), MODELS.values(), ids=MODELS)
 def test_tokens_are_identical_alone_batched_in_pieces_preempted_and_prefix_hit(
-    sizes: dict[str, Any], num_blocks: tuple[int, int], kv: str
+    sizes: dict[str, Any], num_blocks: tuple[int, int], kv: str, is_guessing: bool
 ) -> None:
     model = TinyLlama4(**sizes)
     requests = [
@@ -114,7 +115,14 @@ def test_tokens_are_identical_alone_batched_in_pieces_preempted_and_prefix_hit(
         for seed, length in enumerate((15, 31, 70, 47))
     ]
     expected = alone(model, kv, *requests)
-    engine = make_engine(make_runner(model, num_blocks, kv), max_num_batched_tokens=16)
+    settings: dict[str, Any] = {"max_num_batched_tokens": 16, "speculation": "off"}
+    if is_guessing:
+        settings["speculation"] = "auto"
+        requests = [
+            msgspec.structs.replace(request, lookup_token_ids=tuple(spoil(token_ids, 9)))
+            for request, token_ids in zip(requests, expected, strict=True)
+        ]
+    engine = make_engine(make_runner(model, num_blocks, kv), **settings)
     for together in (requests, requests, requests[1:2], requests[1:2]):
         answers: Answers = {}
         for request in together:
@@ -125,7 +133,10 @@ def test_tokens_are_identical_alone_batched_in_pieces_preempted_and_prefix_hit(
         for (request_id, _), answer in answers.items():
             assert answer.token_ids == expected[int(request_id)]
         assert len(answers) == len(together)
-    assert engine.stats().num_preemptions > 0
+    stats = engine.stats()
+    assert stats.num_preemptions > 0 or is_guessing
+    assert (stats.num_accepted_tokens > stats.num_output_tokens / 4) == is_guessing
+    assert (stats.num_drafted_tokens > stats.num_accepted_tokens) == is_guessing
     assert engine.stats().num_cached_tokens > 0
     assert engine.stats().num_free_blocks == engine.stats().num_blocks
 

@@ -159,6 +159,23 @@ class BlockManager:
             table.append(self._chunked.take())
         return min(count, len(table) * self.block_size - sequence.num_computed_tokens)
 
+    def lend(self, sequence: Sequence, count: int) -> int:
+        """Take blocks for guesses behind the last token; give for how many there is room."""
+        end = sequence.num_tokens + count
+        for pool, table in self._tables(sequence):
+            end = min(end, (len(table) + pool.num_free) * self.block_size)
+        for pool, table in self._tables(sequence):
+            while len(table) * self.block_size < end:
+                table.append(pool.take())
+        return end - sequence.num_tokens
+
+    def settle(self, sequence: Sequence, count: int) -> None:
+        """Account for `count` guesses that came true; take back the blocks of the others."""
+        self.advance(sequence, count)
+        for pool, table in self._tables(sequence):
+            while len(table) > self._num_blocks(sequence.num_tokens):
+                pool.release(table.pop())
+
     def num_promised(self, sequence: Sequence) -> int:
         """Count the chunked blocks that a sequence will yet take until it has caught up."""
         if not self.layout.chunk_size:
@@ -294,6 +311,10 @@ class BlockManager:
 
     def _forget_chunked(self, block: int) -> None:
         del self._chunk_of[self._full_of.pop(block)]
+
+    def _tables(self, sequence: Sequence) -> list[tuple[BlockPool, array[int]]]:
+        full = [(self._full, sequence.block_table)]
+        return [*full, (self._chunked, sequence.chunk_table)] if self.layout.chunk_size else full
 
     def _real_pools(self) -> list[BlockPool]:
         pools = [self._full] if self.layout.has_full_layers else []

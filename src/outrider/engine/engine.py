@@ -15,20 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider.config import EngineConfig
+from outrider.engine.appender import Added, Appender
 from outrider.engine.block_manager import BlockManager, KvLayout
 from outrider.engine.detokenizer import Detokenizer, NoText
 from outrider.engine.grammar import Grammars
 from outrider.engine.image_encoder import ImageEncoder, TileRunner
 from outrider.engine.prompt_images import PromptImages
 from outrider.engine.protocol import Rejected, SequenceOutput, Stats, Submit
-from outrider.engine.sampler import Sampled, Sampler, SamplerState
+from outrider.engine.sampler import Sampler, SamplerState
 from outrider.engine.scheduler import Plan, Scheduler
 from outrider.engine.sequence import CacheRoot, LogprobBuffer, Sequence, SequenceId, to_token_array
 from outrider.engine.step_time import Allowance
+from outrider.engine.speculation import Speculation
+from outrider.engine.verification import Draws
 from outrider.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
 from outrider.model.batch import Batch
 from outrider.text.tokenizer import Tokenizer
-from outrider.types import FinishReason, TokenLogprob
 
 
 class Runner(TileRunner, Protocol):
@@ -110,6 +112,10 @@ class Engine:
         self._images = ImageEncoder(runner, config.image_cache_mib << 20)
         self._text = tokenizer or NoText()
         self._sampler = Sampler(self._text)
+        self._appender = Appender(self._text, self._eos_token_ids)
+        self._speculation = Speculation(
+            self._blocks, config.max_num_batched_tokens if config.speculation == "auto" else 0
+        )
         self._grammars = Grammars(tokenizer, self._eos_token_ids)
         self._requests: dict[str, list[Sequence]] = {}
         self._failed: list[Rejected] = []
@@ -138,6 +144,7 @@ class Engine:
             name = "prompt" if len(request.prompts) == 1 else f"prompt[{index}]"
             self._check_prompt(prompt, name)
         self.check_token_ids(request.sampling.logit_bias, "logit_bias")
+        self.check_token_ids(request.lookup_token_ids, "lookup_token_ids")
         if request.sampling.stop and self.tokenizer is None:
             raise InvalidRequest(
                 "the model came without a tokenizer, so its answer has no text; leave stop out",
@@ -166,15 +173,14 @@ class Engine:
         if not plan.sequences:
             return []
         begin_s = self._clock()
-        logits = self.runner.forward(plan.build_batch(self._blocks))  # [R, V]
         sequences = plan.sampled()
-        sampled = self._sampler.sample(
-            logits,
-            [sequence.sampler for sequence in sequences],
-            [sequence.num_output_tokens for sequence in sequences],
-        )
-        self._scheduler.observe(plan, self._clock() - begin_s)
-        return self._commit(plan, sequences, sampled)
+        self._speculation.draft(plan, sequences)
+        logits = self.runner.forward(plan.build_batch(self._blocks))  # [R, V]
+        draws = Draws(self._sampler, logits, sequences)
+        time_s = self._clock() - begin_s
+        self._scheduler.observe(plan, time_s)
+        self._speculation.observe(time_s)
+        return self._commit(plan, sequences, draws)
 
     def _advance_images(self) -> float:
         """Encode at most a tile, or as much of it as there is time for; give the time it took."""
@@ -209,6 +215,8 @@ class Engine:
             num_cached_tokens=self._num_cached_tokens,
             num_preemptions=self._scheduler.num_preemptions,
             num_steps=self._num_steps,
+            num_drafted_tokens=self._speculation.num_drafted_tokens,
+            num_accepted_tokens=self._speculation.num_accepted_tokens,
             num_encoded_images=self._images.num_encoded_images,
             num_encoded_tiles=self._images.num_encoded_tiles,
             image_cache_bytes=self._images.cache.num_bytes,
@@ -269,6 +277,7 @@ class Engine:
                     sampler=SamplerState(params, choice, prompt, matcher),
                     detokenizer=Detokenizer(self._text, params.stop),
                     logprobs=None if params.logprobs is None else LogprobBuffer(),
+                    lookup=request.lookup_token_ids,
                 )
             )
             self._next_seq_id += 1
@@ -277,71 +286,33 @@ class Engine:
         self._scheduler.add(choices[0])
         return choices
 
-    def _commit(
-        self, plan: Plan, sequences: list[Sequence], sampled: list[Sampled]
-    ) -> list[SequenceOutput]:
+    def _commit(self, plan: Plan, sequences: list[Sequence], draws: Draws) -> list[SequenceOutput]:
         self._num_steps += 1
         self._scheduler.commit(plan)
         for sequence in plan.sequences:
             if sequence.images is not None and sequence.num_computed_tokens >= sequence.images.end:
                 self._images.release(sequence.images)
         outputs = []
-        for sequence, result in zip(sequences, sampled, strict=True):
+        for index, sequence in enumerate(sequences):
             if sequence.is_finished:  # another choice of its request has just failed
                 continue
-            if result.token_id is None:
-                self._fail(sequence, result.failure)
-            else:
-                outputs.append(self._advance(sequence, result.token_id, result))
+            added = self._appender.append(sequence, draws.of(index, sequence))
+            if added.token_ids:
+                self._count(sequence, added)
+                outputs.append(added.output(sequence))
+            if added.failure is not None:
+                self._fail(sequence, added.failure)
+                continue
+            self._speculation.settle(sequence, len(added.token_ids))
+            if added.finish_reason is not None:
+                self._finish(sequence)
         return outputs
 
-    def _advance(self, sequence: Sequence, token_id: int, sampled: Sampled) -> SequenceOutput:
-        """Append a token and say what it adds to the answer."""
-        if sequence.num_output_tokens == 0 and sequence.id.choice == 0:
+    def _count(self, sequence: Sequence, added: Added) -> None:
+        if len(added.token_ids) == sequence.num_output_tokens and sequence.id.choice == 0:
             self._num_prompt_tokens += sequence.num_prompt_tokens
             self._num_cached_tokens += sequence.num_cached_tokens or 0
-        self._num_output_tokens += 1
-        sequence.token_ids.append(token_id)
-        sequence.sampler.observe(token_id)
-        text, finish_reason, is_cut = self._detokenize(sequence, token_id)
-        logprobs: tuple[TokenLogprob, ...] = ()
-        if sequence.logprobs is not None and sampled.logprob is not None:
-            if not self._is_end(sequence, token_id):
-                num_bytes = 0
-                if not self._text.is_special(token_id):
-                    num_bytes = len(sampled.logprob.token)
-                sequence.logprobs.push(sampled.logprob, num_bytes)
-            is_whole = finish_reason is not None and not is_cut
-            logprobs = sequence.logprobs.release(text, everything=is_whole)
-        if finish_reason is not None:
-            self._finish(sequence)
-        return SequenceOutput(
-            request_id=sequence.id.request_id,
-            index=sequence.id.index,
-            text=text,
-            token_ids=(token_id,),
-            logprobs=logprobs,
-            finish_reason=finish_reason,
-            num_prompt_tokens=sequence.num_prompt_tokens,
-            num_cached_tokens=sequence.num_cached_tokens or 0,
-            num_output_tokens=sequence.num_output_tokens,
-        )
-
-    def _detokenize(
-        self, sequence: Sequence, token_id: int
-    ) -> tuple[str, FinishReason | None, bool]:
-        """Give the new text, the reason to finish now, and whether a stop string cut the text."""
-        if self._is_end(sequence, token_id):
-            return sequence.detokenizer.flush(), "stop", False
-        text, is_cut = sequence.detokenizer.push(token_id)
-        if is_cut:
-            return text, "stop", True
-        if sequence.num_tokens >= sequence.max_num_tokens:
-            return text + sequence.detokenizer.flush(), "length", False
-        return text, None, False
-
-    def _is_end(self, sequence: Sequence, token_id: int) -> bool:
-        return token_id in self._eos_token_ids and not sequence.sampling.ignore_eos
+        self._num_output_tokens += len(added.token_ids)
 
     def _finish(self, sequence: Sequence) -> None:
         self._remove(sequence)

@@ -32,6 +32,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     cache_salt: str = ""
     images: tuple[TiledImage, ...] = ()
     grammar: Grammar | None = None
+    lookup_token_ids: tuple[int, ...] = ()  # a text that the answers are expected to be like
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):
@@ -121,6 +122,8 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     num_cached_tokens: int = 0
     num_preemptions: int = 0
     num_steps: int = 0
+    num_drafted_tokens: int = 0
+    num_accepted_tokens: int = 0  # of those drafted
     num_encoded_images: int = 0
     num_encoded_tiles: int = 0
     image_cache_bytes: int = 0

@@ -100,6 +100,11 @@ class SamplerState:
             params.top_a,
         )
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether a token depends on the tokens before it by more than its row of logits."""
+        return self.penalties is not None or self.matcher is not None
+
     def observe(self, token_id: int) -> None:
         """Take note of a token that was added to the output."""
         if self.penalties is not None:

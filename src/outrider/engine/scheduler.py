@@ -25,7 +25,10 @@ from outrider.model.batch import Batch, ImageRows, KvSlots
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one step computes: `num_scheduled_tokens[i]` tokens of `sequences[i]`."""
+    """What one step computes: `num_scheduled_tokens[i]` tokens of `sequences[i]`.
+
+    The draft of a sequence that catches up comes on top.
+    """
 
     sequences: list[Sequence]
     num_scheduled_tokens: list[int]
@@ -38,13 +41,15 @@ class Plan:
         # caches, and a dozen of its calls on such small arrays would take longer than all of this.
         for sequence, count in zip(self.sequences, self.num_scheduled_tokens, strict=True):
             start = sequence.num_computed_tokens
-            end = start + count
-            token_ids += sequence.token_ids[start:end]
+            token_ids += sequence.token_ids[start : start + count]
+            if start + count == sequence.num_tokens:
+                row = len(token_ids) - 1
+                token_ids += sequence.draft
+                logits_rows.extend(range(row, len(token_ids)))
+            end = start + count + len(sequence.draft)
             positions.extend(range(start, end))
             cu_query_lens.append(len(token_ids))
             seq_lens.append(end)
-            if end == sequence.num_tokens:
-                logits_rows.append(len(token_ids) - 1)
         groups = zip(*(blocks.tables(sequence) for sequence in self.sequences), strict=True)
         return Batch(
             token_ids=np.asarray(token_ids),
@@ -68,7 +73,7 @@ class Plan:
         """Give what the step computes, before it is committed."""
         work = Work()
         for sequence, count in zip(self.sequences, self.num_scheduled_tokens, strict=True):
-            work.add(sequence.num_computed_tokens, count)
+            work.add(sequence.num_computed_tokens, count + len(sequence.draft))
         return work
 
     def _kv_slots(self, tables: Items[array[int]], block_size: int) -> KvSlots:
@@ -76,8 +81,10 @@ class Plan:
         widest = max(len(table) for table in tables)
         unused = array("i", [FREED])
         for index, table in enumerate(tables):
-            start = self.sequences[index].num_computed_tokens
-            _extend_slots(slots, table, start, start + self.num_scheduled_tokens[index], block_size)
+            sequence, count = self.sequences[index], self.num_scheduled_tokens[index]
+            start = sequence.num_computed_tokens
+            end = start + count + len(sequence.draft)
+            _extend_slots(slots, table, start, end, block_size)
             stacked += table
             stacked += unused * (widest - len(table))
         return KvSlots(np.asarray(slots), np.asarray(stacked).reshape(len(tables), widest))
@@ -92,7 +99,7 @@ class Plan:
                 positions, parts = sequence.images.rows(start, start + count)
                 rows += [first_row + position - start for position in positions]
                 features += parts
-            first_row += count
+            first_row += count + len(sequence.draft)
         return ImageRows(np.array(rows, np.int32), np.concatenate(features)) if rows else None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from outrider.engine.detokenizer import Detokenizer
+from outrider.engine.drafter import Drafter
 from outrider.engine.prompt_images import PromptImages
 from outrider.engine.sampler import SamplerState
 from outrider.types import SamplingParams, TokenLogprob
@@ -71,6 +72,10 @@ class Sequence:
     detokenizer: Detokenizer
     logprobs: LogprobBuffer | None  # None: not asked for
     images: PromptImages | None = None
+    lookup: Items[int] = ()  # text that the answer is expected to be like
+    drafter: Drafter | None = None  # None: nothing is guessed, or not yet
+    # Guessed tokens after `token_ids` that the step at hand verifies; empty between steps.
+    draft: array[int] = field(default_factory=lambda: array("i"))
     # Blocks of the layers that see everything and of the chunked ones, by position // block size.
     block_table: array[int] = field(default_factory=lambda: array("i"))
     chunk_table: array[int] = field(default_factory=lambda: array("i"))

@@ -34,6 +34,8 @@ _ENGINE_ROWS = (
     ("outrider_encoded_images", "num_encoded_images", "Images encoded", True),
     ("outrider_encoded_tiles", "num_encoded_tiles", "Tiles of images encoded", True),
     ("outrider_engine_steps", "num_steps", "Forward passes", True),
+    ("outrider_drafted_tokens", "num_drafted_tokens", "Guesses computed along", True),
+    ("outrider_accepted_tokens", "num_accepted_tokens", "Guesses that came true", True),
 )
 
 
