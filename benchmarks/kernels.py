@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from outrider import kernels
 from outrider.kernels.formats import Format, packed_nbytes
 from outrider.machine import num_cores
+from outrider.model.kv_cache import block_shapes
 
 RUNS = 12
 # SmolLM2's gate projection, Scout's query projection, the first matrix of its vision tower's MLP
@@ -46,11 +47,13 @@ SCENES = (
     Scene(9, 3, 64, 512, 512, 1),
     Scene(9, 3, 64, 4096, 1, 1),
     Scene(9, 3, 64, 128, 1, 16),
+    Scene(9, 3, 64, 1604, 100, 1),
     Scene(40, 8, 128, 512, 512, 1),
     Scene(40, 8, 128, 512, 512, 1, "int8"),
     Scene(40, 8, 128, 8192, 1, 1),
     Scene(40, 8, 128, 8192, 1, 1, "int8"),
     Scene(16, 16, 88, 577, 577, 1, is_causal=False),
+    Scene(40, 8, 128, 512, 512, 1, "f32"),
 )
 
 
@@ -115,10 +118,10 @@ def experts(context: kernels.Context, fmt: Format, num_rows: int) -> dict[str, o
 def make_cache(scene: Scene) -> tuple[NDArray[np.generic], ...]:
     """Make an empty cache with the blocks of every sequence."""
     blocks = -(-scene.length // 16) * scene.num_seqs
-    padded = -(-scene.head_dim // 16) * 16
     kind = {"f32": np.float32, "bf16": np.uint16, "int8": np.int8}[scene.dtype]
     shape = (blocks, scene.num_kv_heads)
-    cache = np.zeros((*shape, scene.head_dim, 16), kind), np.zeros((*shape, 16, padded), kind)
+    k_shape, v_shape = block_shapes(shape, scene.head_dim, scene.dtype)
+    cache = np.zeros(k_shape, kind), np.zeros(v_shape, kind)
     if scene.dtype != "int8":
         return cache
     return *cache, np.zeros((*shape, 16), np.float16), np.zeros((*shape, 16), np.float16)

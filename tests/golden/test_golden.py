@@ -98,7 +98,8 @@ def test_perplexity_of_f32_weights_is_the_reference(exact_llm: LLM) -> None:
 
 def test_perplexity_of_int4_weights_is_close_to_the_reference(model_path: Path) -> None:
     llm = LLM(str(model_path), weights="auto")
-    assert text_perplexity(llm) == pytest.approx(GOLDENS["text"]["perplexity"], rel=0.005)
+    # Over many windows it is 0.44 % higher; a single one tells no more than 0.2 % (docs/LOG.md).
+    assert text_perplexity(llm) == pytest.approx(GOLDENS["text"]["perplexity"], rel=0.01)
 
 
 def text_perplexity(llm: LLM) -> float:

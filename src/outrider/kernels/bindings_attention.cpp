@@ -12,10 +12,10 @@ T element(const nb::tuple& values, size_t index, const char* message) {
   return array;
 }
 
-// The cache of one layer: k [blocks, KV, D, 16] and v [blocks, KV, 16, Dp], float32, bf16 bits, or int8
-// with k_scale and v_scale [blocks, KV, 16].
+// The cache of one layer: f32 k [N, KV, D, 16] and v [N, KV, 16, Dp]; bf16 bits, or int8 with k_scale
+// and v_scale [N, KV, 16], in pairs: k [N, KV, D / 2, 16, 2] and v [N, KV, 8, Dp, 2].
 struct Cache {
-  using Blocks = nb::ndarray<nb::numpy, nb::device::cpu, nb::c_contig, nb::ndim<4>>;
+  using Blocks = nb::ndarray<nb::numpy, nb::device::cpu, nb::c_contig>;
   using Scales = nb::ndarray<nb::numpy, nb::device::cpu, nb::c_contig, nb::ndim<3>>;
   Blocks k, v;
   Scales k_scale, v_scale;
@@ -26,21 +26,9 @@ struct Cache {
     require(arrays.size() == 2 || arrays.size() == 4, kArrays);
     k = element<Blocks>(arrays, 0, kArrays);
     v = element<Blocks>(arrays, 1, kArrays);
-    const KvType type = type_of(arrays.size() == 4);
-    view = {type,
-            k.data(),
-            v.data(),
-            nullptr,
-            nullptr,
-            int64_t(k.shape(1)),
-            int64_t(k.shape(2)),
-            int64_t(v.shape(3))};
-    require(k.shape(0) == v.shape(0) && k.shape(1) == v.shape(1) && int64_t(k.shape(3)) == kBlock &&
-                int64_t(v.shape(2)) == kBlock && view.padded_dim == (view.head_dim + 15) / 16 * 16,
-            "cache: shapes must be [N, KV, D, 16] and [N, KV, 16, D rounded up to 16]");
-    require(view.num_kv_heads > 0 && view.head_dim > 0 && view.head_dim % 2 == 0,
-            "cache: head size must be even and, like the number of heads, positive");
-    if (type != kKvInt8) return;
+    view = {type_of(arrays.size() == 4), k.data(), v.data(), nullptr, nullptr, 0, 0, 0};
+    check_shapes();
+    if (view.type != kKvInt8) return;
     k_scale = element<Scales>(arrays, 2, kArrays);
     v_scale = element<Scales>(arrays, 3, kArrays);
     for (const Scales* scale : {&k_scale, &v_scale}) {
@@ -61,6 +49,25 @@ struct Cache {
     if (k.dtype() == nb::dtype<float>()) return kKvF32;
     require(k.dtype() == nb::dtype<uint16_t>(), "cache: must be float32, uint16 (bf16) or int8 with scales");
     return kKvBf16;
+  }
+
+  void check_shapes() {
+    const bool is_paired = view.type != kKvF32;
+    const size_t ndim = is_paired ? 5 : 4;
+    const char* kShapes =
+        is_paired ? "cache: shapes must be [N, KV, D / 2, 16, 2] and [N, KV, 8, D rounded up to 16, 2]"
+                  : "cache: shapes must be [N, KV, D, 16] and [N, KV, 16, D rounded up to 16]";
+    require(k.ndim() == ndim && v.ndim() == ndim, kShapes);
+    const int64_t width = is_paired ? 2 : 1;
+    require(!is_paired || (k.shape(4) == 2 && v.shape(4) == 2), kShapes);
+    view.num_kv_heads = int64_t(k.shape(1));
+    view.head_dim = int64_t(k.shape(2)) * width;
+    view.padded_dim = int64_t(v.shape(3));
+    require(k.shape(0) == v.shape(0) && k.shape(1) == v.shape(1) && int64_t(k.shape(3)) == kBlock &&
+                int64_t(v.shape(2)) == kBlock / width && view.padded_dim == (view.head_dim + 15) / 16 * 16,
+            kShapes);
+    require(view.num_kv_heads > 0 && view.head_dim > 0 && view.head_dim % 2 == 0,
+            "cache: head size must be even and, like the number of heads, positive");
   }
 
   int64_t num_blocks() const { return int64_t(k.shape(0)); }

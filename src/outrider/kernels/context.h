@@ -20,6 +20,11 @@ std::vector<std::string> supported_isas();
 // "auto" or a name; nullptr when this machine or build doesn't have it.
 const Kernels* find_kernels(const std::string& isa);
 
+// The first and the last position that a query sees.
+struct SeenRange {
+  int64_t first_key, last_key;
+};
+
 // A batch of sequences for attention; every array is borrowed.
 struct AttentionBatch {
   const float* q;                // [T, H, D]
@@ -31,6 +36,15 @@ struct AttentionBatch {
   int64_t chunk_size;  // keys of earlier chunks are invisible; 0: no chunks
   float scale;
   bool is_causal;  // else every query sees all keys of its sequence
+
+  SeenRange seen_by(int64_t seq, int64_t token) const;
+};
+
+// Up to 24 query rows of one sequence that read the same key/value head.
+struct AttentionTile {
+  int64_t seq, kv_head, first_row, num_rows;
+  int64_t first_piece, num_pieces;
+  int64_t first_task;  // pieces of earlier tiles
 };
 
 // What rows of activations are multiplied with. With experts, `weights` are those of expert 0 and
@@ -147,6 +161,17 @@ class Context {
     return buffer.data();
   }
 
+  // The same, at the beginning of a cache line.
+  static float* grow_aligned(std::vector<float>& buffer, int64_t size) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(grow(buffer, size + 16));
+    return reinterpret_cast<float*>((address + 63) / 64 * 64);
+  }
+
+  void plan_tiles(const AttentionBatch& batch, int64_t num_kv_heads);
+  // A task is a tile, or a piece of one.
+  void attend_by_tile(const AttentionBatch& batch, const KvView& cache);
+  void attend_by_piece(const AttentionBatch& batch, const KvView& cache, int64_t num_pieces);
+
   void run_groups(const Matmul& call);
   Activations convert(const Matmul& call);
   const ActivationTile* quantise(const Matmul& call, int64_t groups);
@@ -175,6 +200,7 @@ class Context {
   std::vector<MatmulTask> tasks_;
   std::vector<RowTile> row_tiles_;
   std::vector<ActivationTile> tiles_;
+  std::vector<AttentionTile> attention_tiles_;
   std::vector<float> padded_, attention_;
   std::vector<uint16_t> bf16_;
   std::vector<int32_t> chosen_;  // [T, top_k] experts of each token

@@ -11,13 +11,14 @@
 
 namespace outrider {
 
-constexpr int64_t kPanel = 16;     // output columns of a weight tile (layout.py: PANEL)
-constexpr int64_t kGroup = 32;     // values along K that share a scale (layout.py: GROUP)
-constexpr int64_t kBlock = 16;     // positions per KV block (batch.py: BLOCK_SIZE)
-constexpr int64_t kPiece = 256;    // keys that one partial softmax covers
-constexpr int64_t kTileRows = 16;  // query rows that share a pass over the keys
-constexpr int64_t kChunk = 128;    // logits that sampling keeps one maximum and one sum of
-constexpr int64_t kFloors = 8;     // weights above which sampling adds up the weights of a row
+constexpr int64_t kPanel = 16;      // output columns of a weight tile (layout.py: PANEL)
+constexpr int64_t kGroup = 32;      // values along K that share a scale (layout.py: GROUP)
+constexpr int64_t kBlock = 16;      // positions per KV block (batch.py: BLOCK_SIZE)
+constexpr int64_t kPiece = 256;     // keys that one partial softmax covers
+constexpr int64_t kTileRows = 16;   // rows of activations that are quantised side by side
+constexpr int64_t kQueryRows = 24;  // query rows that share a pass over the keys
+constexpr int64_t kChunk = 128;     // logits that sampling keeps one maximum and one sum of
+constexpr int64_t kFloors = 8;      // weights above which sampling adds up the weights of a row
 constexpr float kFloor[kFloors] = {0x1p-4f,  0x1p-6f,  0x1p-8f,  0x1p-10f,
                                    0x1p-12f, 0x1p-14f, 0x1p-16f, 0x1p-18f};
 
@@ -65,13 +66,21 @@ struct QueryRow {
   int64_t last_key;   // last position it sees, its own
 };
 
+// Up to 24 query rows that read the same key/value head.
+struct QueryTile {
+  const QueryRow* rows;
+  int64_t num_rows;
+  float scale;  // of q . k
+};
+
 enum KvType : int { kKvF32, kKvBf16, kKvInt8 };
 
 // The KV cache of one layer. An int8 value stands for itself times the scale of its token and head.
+// Narrow types lie in pairs as vdpbf16ps reads them: of dimensions in k, of positions in v.
 struct KvView {
   KvType type;
-  void* k;               // [blocks, KV, D, B]
-  void* v;               // [blocks, KV, B, Dp]; what lies beyond D is 0
+  void* k;               // [blocks, KV, D, B]; bf16 and int8: [blocks, KV, D / 2, B, 2]
+  void* v;               // [blocks, KV, B, Dp]; bf16 and int8: [blocks, KV, B / 2, Dp, 2]; beyond D 0
   uint16_t* k_scale;     // [blocks, KV, B] f16; int8 only
   uint16_t* v_scale;     // [blocks, KV, B] f16; int8 only
   int64_t num_kv_heads;  // KV
@@ -86,15 +95,20 @@ struct KvHead {
   const int32_t* block_table;  // block of positions 16 i .. 16 i + 15
 };
 
-// A softmax over some of the keys: out holds sum(exp(s - max) v), not divided by `sum` yet.
+// A softmax over some of the keys: out holds sum(2^(s - max) v), not divided by `sum` yet.
 struct PartialSoftmax {
-  float* max;  // [rows]; -inf: no key seen
+  float* max;  // [rows] of s = log2(e) q . k; -inf: no key seen
   float* sum;  // [rows]
   float* out;  // [rows, Dp]
 };
 
 // Kinds of products: bytes, unsigned times signed, summed to int32; pairs of bf16 and f32 to f32.
 enum class Product : int32_t { kInt8, kBf16, kF32 };
+
+// Scores and queries of a tile, then two blocks and a piece of pairs of 16 bits.
+constexpr int64_t attend_scratch_floats(int64_t padded_dim) {
+  return kQueryRows * (kPiece + padded_dim) + (2 * kBlock + kPiece) * padded_dim / 2;
+}
 
 struct Kernels {
   const char* name;
@@ -127,13 +141,14 @@ struct Kernels {
   void (*scale_row)(float* out, const float* x, float factor, int64_t cols);
   // Write a token's k and v [KV, D] into slot `slot` = block * 16 + offset of the cache.
   void (*store_kv_row)(const KvView& cache, const float* k, const float* v, int64_t slot);
-  // Softmax of up to 16 rows over the keys of piece `piece` (positions 256 p .. 256 p + 255).
-  // scores is scratch of [16, 256] floats. Blocks that no row sees are not read.
-  void (*attend_piece)(PartialSoftmax result, float* scores, const QueryRow* rows, int64_t num_rows,
-                       const KvHead& kv, int64_t piece, float scale);
-  // Fold one row's partial (max, sum, out [Dp]) into a running one, in place.
-  void (*merge_partial)(float* max, float* sum, float* out, float piece_max, float piece_sum,
-                        const float* piece_out, int64_t padded_dim);
+  // Softmax of a tile's rows over the keys of piece `piece` (positions 256 p .. 256 p + 255). Blocks
+  // that no row sees are not read. scratch has attend_scratch_floats(Dp) floats.
+  void (*attend_piece)(PartialSoftmax result, float* scratch, const QueryTile& tile, const KvHead& kv,
+                       int64_t piece);
+  // Fold partial results of rows into running ones, in place.
+  void (*merge_partial)(PartialSoftmax total, PartialSoftmax part, int64_t num_rows, int64_t padded_dim);
+  // Write the rows' results: out / sum.
+  void (*finish_rows)(const QueryTile& tile, PartialSoftmax total, int64_t head_dim, int64_t padded_dim);
   // Sampling, on `count` logits x that start at a chunk of a row. A weight is exp((x - max) * scale).
   // All instruction sets give the same bits.
   // out [chunks] = maximum of each; the first is NaN if any of the logits is.

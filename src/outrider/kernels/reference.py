@@ -18,6 +18,8 @@ from outrider.kernels.formats import GROUP, Format, packed_nbytes, padded
 from outrider.kernels.layout import F32Array, U8Array, bf16_to_f32, f32_to_bf16, unpack
 
 I32Array = NDArray[np.int32]
+BLOCK = 16  # positions per block of a KV cache
+PIECE = 256  # positions that one partial softmax covers
 
 
 def quantise_rows(x: F32Array) -> tuple[NDArray[np.int8], F32Array]:
@@ -162,9 +164,10 @@ def quantise_heads(x: F32Array) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
 
 @dataclass(frozen=True)
 class KvCache:
-    """One layer's keys [N, KV, D, B] and values [N, KV, B, Dp], Dp = D padded to 16.
+    """One layer's keys and values in blocks of B = 16 positions, Dp = D padded to 16.
 
-    f32, bf16 bit patterns in uint16, or int8 with scales [N, KV, B] per token and head.
+    f32: k [N, KV, D, B] and v [N, KV, B, Dp]. bf16 bit patterns in uint16, or int8 with scales
+    [N, KV, B] per token and head, lie in pairs: k [N, KV, D/2, B, 2] and v [N, KV, B/2, Dp, 2].
     """
 
     k: NDArray[Any]
@@ -172,33 +175,110 @@ class KvCache:
     k_scale: NDArray[np.float16] | None = None
     v_scale: NDArray[np.float16] | None = None
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether pairs of dimensions of k, and of positions of v, lie side by side."""
+        return self.k.dtype != np.float32
+
     def store(self, k: F32Array, v: F32Array, slot_mapping: I32Array) -> None:
         """Write k and v [T, KV, D] to the slots block * B + offset."""
-        blocks, offsets = np.divmod(slot_mapping, self.v.shape[2])
-        self.v[blocks, :, offsets] = 0  # its padding
+        blocks, offsets = np.divmod(slot_mapping, BLOCK)
+        head_dim = k.shape[2]
         if self.k_scale is not None and self.v_scale is not None:
             k, self.k_scale[blocks, :, offsets] = quantise_heads(k)  # type: ignore[assignment]
             v, self.v_scale[blocks, :, offsets] = quantise_heads(v)  # type: ignore[assignment]
-        elif self.k.dtype == np.uint16:
+        elif self.is_paired:
             k, v = f32_to_bf16(k), f32_to_bf16(v)  # type: ignore[assignment]
-        self.k[blocks, :, :, offsets] = k
-        self.v[blocks, :, offsets, : self.k.shape[2]] = v
+        wide = np.zeros((*v.shape[:2], self.v.shape[3]), v.dtype)
+        wide[:, :, :head_dim] = v
+        if self.is_paired:
+            self.k[blocks, :, :, offsets] = k.reshape(*k.shape[:2], -1, 2)
+            self.v[blocks, :, offsets // 2, :, offsets % 2] = wide
+        else:
+            self.k[blocks, :, :, offsets] = k
+            self.v[blocks, :, offsets] = wide
 
     def read(self, block_table: I32Array, length: int) -> tuple[F32Array, F32Array]:
         """Give the first `length` keys and values [P, KV, D] of a sequence."""
-        k = self._decode(self.k[block_table].transpose(0, 3, 1, 2), self.k_scale, block_table)
-        v = self._decode(self.v[block_table].transpose(0, 2, 1, 3), self.v_scale, block_table)
-        return k[:length], v[:length, :, : k.shape[2]]
+        k, v = self._elements(block_table, length)
+        k_scale, v_scale = self._scales(block_table, length)
+        return k * k_scale, v * v_scale
 
-    def _decode(
-        self, values: NDArray[Any], scale: NDArray[np.float16] | None, block_table: I32Array
+    def attend(
+        self,
+        q: F32Array,
+        sequence: tuple[I32Array, int],
+        chunk_size: int,
+        scale: float,
+        is_causal: bool = True,
     ) -> F32Array:
-        """Turn stored values [blocks, B, KV, D] into f32 [blocks * B, KV, D]."""
-        if scale is not None:
-            values = values * scale[block_table].transpose(0, 2, 1)[..., None].astype(np.float32)
-        elif self.k.dtype == np.uint16:
-            values = bf16_to_f32(values)
-        return values.reshape(-1, *values.shape[2:])
+        """Attention of q over a sequence's block table and length, as `attend` says.
+
+        A paired cache meets q rounded to bf16. Its values meet weights rounded to bf16, too:
+        within each piece of 256 positions exp(s - max s) times the value's scale. The divisor is
+        the sum of exp(s - max s), not rounded.
+        """
+        if not self.is_paired:
+            return attend(q, *self.read(*sequence), chunk_size, scale, is_causal)
+        rounded = bf16_to_f32(f32_to_bf16(q))
+        k, v = self.read(*sequence)[0], self._elements(*sequence)[1]
+        scores = masked_scores(rounded, k, chunk_size, scale, is_causal)
+        group = scores.shape[1] // k.shape[1]
+        values = np.repeat(v, group, axis=1).astype(np.float64)
+        factors = np.repeat(self._scales(*sequence)[1][:, :, 0], group, axis=1).T  # [H, P]
+        top = scores.max(axis=2, keepdims=True)
+        out, total = np.zeros(q.shape), np.zeros(top.shape)
+        for begin in range(0, len(k), PIECE):
+            piece = slice(begin, begin + PIECE)
+            piece_top = scores[:, :, piece].max(axis=2, keepdims=True)
+            seen = np.where(piece_top == -np.inf, 0, piece_top)
+            weights = np.exp(scores[:, :, piece] - seen)
+            bits = f32_to_bf16((weights * factors[:, piece]).astype(np.float32))
+            shrink = np.exp(piece_top - top)
+            out += np.einsum("thp,phd->thd", bf16_to_f32(bits), values[piece]) * shrink
+            total += weights.sum(axis=2, keepdims=True) * shrink
+        return np.asarray(out / total, np.float32)
+
+    def _elements(self, block_table: I32Array, length: int) -> tuple[F32Array, F32Array]:
+        """Give keys and values [P, KV, D] without their scales."""
+        k, v = self.k[block_table], self.v[block_table]
+        num_kv_heads = k.shape[1]
+        if self.is_paired:
+            k, v = k.transpose(0, 3, 1, 2, 4), v.transpose(0, 2, 4, 1, 3)
+        else:
+            k, v = k.transpose(0, 3, 1, 2), v.transpose(0, 2, 1, 3)
+        k = k.reshape(len(block_table) * BLOCK, num_kv_heads, -1)[:length]
+        v = v.reshape(len(block_table) * BLOCK, num_kv_heads, -1)[:length, :, : k.shape[2]]
+        if k.dtype == np.uint16:
+            return bf16_to_f32(k), bf16_to_f32(v)
+        return k.astype(np.float32), v.astype(np.float32)
+
+    def _scales(self, block_table: I32Array, length: int) -> tuple[F32Array, F32Array]:
+        """Give the scales of keys and values [P, KV, 1]."""
+        if self.k_scale is None or self.v_scale is None:
+            ones = np.ones((length, self.k.shape[1], 1), np.float32)
+            return ones, ones
+        k, v = (
+            scale[block_table].transpose(0, 2, 1).reshape(-1, scale.shape[1], 1)[:length]
+            for scale in (self.k_scale, self.v_scale)
+        )
+        return k.astype(np.float32), v.astype(np.float32)
+
+
+def masked_scores(
+    q: F32Array, k: F32Array, chunk_size: int, scale: float, is_causal: bool
+) -> NDArray[np.float64]:
+    """Give scale * q . k [T, H, P] in float64, -inf where a row does not see a key."""
+    num_queries, num_heads, _ = q.shape
+    length, num_kv_heads, _ = k.shape
+    keys = np.repeat(k, num_heads // num_kv_heads, axis=1).astype(np.float64)
+    scores = np.einsum("thd,phd->thp", q.astype(np.float64), keys) * scale
+    position = np.arange(length - num_queries, length)[:, None]
+    key = np.arange(length)[None, :]
+    visible = (key <= position) | (not is_causal)
+    if chunk_size:
+        visible &= key // chunk_size == position // chunk_size
+    return np.where(visible[:, None, :], scores, -np.inf)
 
 
 def attend(
@@ -210,17 +290,8 @@ def attend(
     to its own, from the start of its chunk of `chunk_size` positions (0: from the start). Unless
     causal, every row sees every key.
     """
-    num_queries, num_heads, _ = q.shape
-    length, num_kv_heads, _ = k.shape
-    keys = np.repeat(k, num_heads // num_kv_heads, axis=1).astype(np.float64)
-    values = np.repeat(v, num_heads // num_kv_heads, axis=1).astype(np.float64)
-    scores = np.einsum("thd,phd->thp", q.astype(np.float64), keys) * scale
-    position = np.arange(length - num_queries, length)[:, None]
-    key = np.arange(length)[None, :]
-    visible = (key <= position) | (not is_causal)
-    if chunk_size:
-        visible &= key // chunk_size == position // chunk_size
-    scores = np.where(visible[:, None, :], scores, -np.inf)
+    scores = masked_scores(q, k, chunk_size, scale, is_causal)
+    values = np.repeat(v, q.shape[1] // v.shape[1], axis=1).astype(np.float64)
     weights = np.exp(scores - scores.max(axis=2, keepdims=True))
     weights /= weights.sum(axis=2, keepdims=True)
     return np.asarray(np.einsum("thp,phd->thd", weights, values), np.float32)

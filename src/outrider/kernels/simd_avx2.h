@@ -61,6 +61,24 @@ inline void vload_bf16_pairs(Vf* even, Vf* odd, const uint16_t* p) {
   bf16_pairs_half(&even->a, &odd->a, p);
   bf16_pairs_half(&even->b, &odd->b, p + 16);
 }
+inline void int8_pairs_half(__m256* even, __m256* odd, const int8_t* p) {
+  const __m256i pairs = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p));
+  *even = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(pairs, 24), 24));
+  *odd = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(pairs, 16), 24));
+}
+// The same of 32 int8.
+inline void vload_int8_pairs(Vf* even, Vf* odd, const int8_t* p) {
+  int8_pairs_half(&even->a, &odd->a, p);
+  int8_pairs_half(&even->b, &odd->b, p + 16);
+}
+inline __m256 round_bf16_half(__m256 x) {
+  const __m256i bits = _mm256_castps_si256(x), one = _mm256_set1_epi32(1);
+  const __m256i last = _mm256_and_si256(_mm256_srli_epi32(bits, 16), one);
+  const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)));
+  return _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(int32_t(0xffff0000u))));
+}
+// The nearest bf16 (ties to even), as floats.
+inline Vf vround_bf16(Vf x) { return {round_bf16_half(x.a), round_bf16_half(x.b)}; }
 inline Vf vload_half(const uint8_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)),
           _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 16)))};

@@ -46,6 +46,19 @@ inline void vload_bf16_pairs(Vf* even, Vf* odd, const uint16_t* p) {
   even->v = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
   odd->v = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(int32_t(0xffff0000u))));
 }
+// The same of 32 int8.
+inline void vload_int8_pairs(Vf* even, Vf* odd, const int8_t* p) {
+  const __m512i pairs = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
+  even->v = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(pairs, 24), 24));
+  odd->v = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 24));
+}
+// The nearest bf16 (ties to even), as floats.
+inline Vf vround_bf16(Vf a) {
+  const __m512i bits = _mm512_castps_si512(a.v), one = _mm512_set1_epi32(1);
+  const __m512i last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+  const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
+  return {_mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32(int32_t(0xffff0000u))))};
+}
 inline Vf vload_half(const uint8_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))}; }
 inline Vf vload_int8(const int8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};

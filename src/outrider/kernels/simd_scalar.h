@@ -89,6 +89,16 @@ inline void vload_bf16_pairs(Vf* even, Vf* odd, const uint16_t* p) {
   for (int i = 0; i < 16; ++i) even->v[i] = bf16_to_float(p[2 * i]);
   for (int i = 0; i < 16; ++i) odd->v[i] = bf16_to_float(p[2 * i + 1]);
 }
+// The same of 32 int8.
+inline void vload_int8_pairs(Vf* even, Vf* odd, const int8_t* p) {
+  for (int i = 0; i < 16; ++i) even->v[i] = float(p[2 * i]);
+  for (int i = 0; i < 16; ++i) odd->v[i] = float(p[2 * i + 1]);
+}
+// The nearest bf16 (ties to even), as floats.
+inline Vf vround_bf16(Vf a) {
+  Vf r;
+  OUTRIDER_LANES(bf16_to_float(float_to_bf16(a.v[i])));
+}
 inline Vf vload_half(const uint8_t* p) {
   uint16_t h[16];
   memcpy(h, p, 32);

@@ -12,11 +12,27 @@ namespace {
 
 template <bool kBf16Hardware>
 constexpr Kernels make_table(const char* name) {
-  return {name,          quantise_tile, round_row_to_bf16, matmul<kBf16Hardware>,
-          weight_row,    rmsnorm_row,   rope_row,          swiglu_row,
-          layernorm_row, gelu_row,      add_row,           scale_row,
-          store_kv_row,  attend_piece,  merge_partial,     chunk_maxima,
-          chunk_sums,    token_weights, sum_words,         count_products<kBf16Hardware>};
+  return {name,
+          quantise_tile,
+          round_row_to_bf16,
+          matmul<kBf16Hardware>,
+          weight_row,
+          rmsnorm_row,
+          rope_row,
+          swiglu_row,
+          layernorm_row,
+          gelu_row,
+          add_row,
+          scale_row,
+          store_kv_row,
+          attend_piece<kBf16Hardware>,
+          merge_partial,
+          finish_rows,
+          chunk_maxima,
+          chunk_sums,
+          token_weights,
+          sum_words,
+          count_products<kBf16Hardware>};
 }
 
 }  // namespace

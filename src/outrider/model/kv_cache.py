@@ -18,23 +18,21 @@ from numpy.typing import NDArray
 from outrider.model.config import BLOCK_SIZE, ModelConfig, padded_head_dim
 
 LayerCache = tuple[NDArray[Any], ...]
-_ELEMENTS = {"f32": np.float32, "bf16": np.uint16, "int8": np.int8}
+ELEMENTS = {"f32": np.float32, "bf16": np.uint16, "int8": np.int8}
 
 
 class KvCache:
-    """Keys [N, K, D, B] and values [N, K, B, D'] per layer, D' being D rounded up to 16.
+    """Keys and values per layer: float32, bf16 bit patterns in uint16, or int8.
 
-    Elements are float32, bf16 bit patterns in uint16, or int8 with float16 scales [N, K, B] of keys
-    and of values.
+    int8 comes with float16 scales [N, K, B] of keys and of values.
     """
 
     def __init__(self, config: ModelConfig, num_blocks: Sequence[int], dtype: str) -> None:
-        element = np.dtype(_ELEMENTS[dtype])
+        element = np.dtype(ELEMENTS[dtype])
         self.layers: dict[int, LayerCache] = {}  # by index of the layer
         for group, count in zip(config.kv_groups(), num_blocks, strict=True):
             heads = (count, config.num_kv_heads)
-            k_shape = (*heads, config.head_dim, BLOCK_SIZE)
-            v_shape = (*heads, BLOCK_SIZE, padded_head_dim(config.head_dim))
+            k_shape, v_shape = block_shapes(heads, config.head_dim, dtype)
             scales = ((*heads, BLOCK_SIZE),) * 2 if dtype == "int8" else ()
             for layer in group.layers:
                 self.layers[layer] = (
@@ -42,6 +40,20 @@ class KvCache:
                     _lazy_zeros(v_shape, element),
                     *(_lazy_zeros(shape, np.dtype(np.float16)) for shape in scales),
                 )
+
+
+def block_shapes(
+    heads: tuple[int, int], head_dim: int, dtype: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give the shapes of keys and values of `heads`, (blocks, KV heads).
+
+    Narrow elements lie in pairs along what a product adds up: [N, K, D/2, B, 2] and
+    [N, K, B/2, D', 2], D' being D rounded up to 16; f32: [N, K, D, B] and [N, K, B, D'].
+    """
+    padded = padded_head_dim(head_dim)
+    if dtype == "f32":
+        return (*heads, head_dim, BLOCK_SIZE), (*heads, BLOCK_SIZE, padded)
+    return (*heads, head_dim // 2, BLOCK_SIZE, 2), (*heads, BLOCK_SIZE // 2, padded, 2)
 
 
 def _lazy_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
