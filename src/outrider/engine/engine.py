@@ -25,8 +25,8 @@ from outrider.engine.protocol import Rejected, SequenceOutput, Stats, Submit
 from outrider.engine.sampler import Sampler, SamplerState
 from outrider.engine.scheduler import Plan, Scheduler
 from outrider.engine.sequence import CacheRoot, LogprobBuffer, Sequence, SequenceId, to_token_array
-from outrider.engine.step_time import Allowance
 from outrider.engine.speculation import Speculation
+from outrider.engine.step_time import Allowance
 from outrider.engine.verification import Draws
 from outrider.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
 from outrider.model.batch import Batch
