@@ -10,11 +10,12 @@ TEST_DATA := bfcl-eval==2026.3.23
 PARITY_PARTS := torchvision==0.29.2
 LLAMA_CPP := 0.3.36
 PEER := build/llama-server
+AVX2_PEER := build/llama-avx2
 KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: setup build test parity lint fix bench bench-embeddings bench-serve llama-server serve ci clean sanitize help
+.PHONY: setup build test parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve llama-server serve ci clean sanitize help
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -22,7 +23,9 @@ help:
 	@echo "make setup    only install, into .venv"
 	@echo "make build    the same; run it after a change of the C++ kernels"
 	@echo "make parity   compare with torch and transformers"
-	@echo "make bench    measure side by side with llama-cpp-python"
+	@echo "make bench    measure side by side with llama-cpp-python (four minutes)"
+	@echo "make bench-avx2  the same with both sides held to AVX2 (builds llama.cpp for it)"
+	@echo "make bench-kernels  measure single kernels against the machine's limits"
 	@echo "make bench-embeddings  measure embeddings side by side with sentence-transformers"
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
@@ -51,6 +54,13 @@ bench: $(VENV)/.extra-bench
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python benchmarks/engine.py $(ARGS)
 	@$(BIN)/python benchmarks/start.py
+
+bench-avx2: $(VENV)/.extra-bench $(AVX2_PEER)
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/python benchmarks/engine.py --isa avx2 --peer-library $(AVX2_PEER) --out build/bench-avx2.json $(ARGS)
+
+bench-kernels: $(VENV)/.installed
+	@$(BIN)/python benchmarks/kernels.py $(ARGS)
 
 bench-embeddings: $(VENV)/.extra-bench-embeddings
 	@$(BIN)/outrider pull all-minilm-l6-v2
@@ -127,8 +137,11 @@ $(VENV)/.parity-parts: $(VENV)/.installed
 	$(call quietly,installing parts that parity needs,$(BIN)/python -m pip install --no-deps $(PARITY_PARTS))
 	@touch $@
 
-$(PEER): $(VENV)/.python benchmarks/llama_server.sh
-	$(call quietly,building llama-server of llama-cpp-python $(LLAMA_CPP) (ten minutes),sh benchmarks/llama_server.sh $(BIN)/python $(LLAMA_CPP) $@)
+$(PEER): $(VENV)/.python benchmarks/llama_cpp_build.sh
+	$(call quietly,building llama-server of llama-cpp-python $(LLAMA_CPP) (ten minutes),sh benchmarks/llama_cpp_build.sh $(BIN)/python $(LLAMA_CPP) server $@)
+
+$(AVX2_PEER): $(VENV)/.python benchmarks/llama_cpp_build.sh
+	$(call quietly,building llama.cpp of llama-cpp-python $(LLAMA_CPP) for AVX2 (ten minutes),sh benchmarks/llama_cpp_build.sh $(BIN)/python $(LLAMA_CPP) avx2 $@)
 	@touch $@
 
 sanitize: $(VENV)/.extra-test

@@ -13,6 +13,12 @@ from rounds import RowResult
 from rows import MODELS
 
 MISSING = "–"
+LIMITS = {
+    "read_gb_per_s": "reading, GB/s",
+    "int8_gmac_per_s": "int8 products, GMAC/s",
+    "bf16_gmac_per_s": "bf16 products, GMAC/s",
+    "f32_gmac_per_s": "f32 products, GMAC/s",
+}
 
 
 @dataclass(frozen=True)
@@ -87,14 +93,12 @@ def _text_row(result: RowResult) -> str:
 def _limit_lines(results: Iterable[RowResult]) -> list[str]:
     """Say how far the limits moved over all rounds."""
     rounds = [r for result in results for r in result.rounds]
-    names = {
-        "read_gb_per_s": "reading, GB/s",
-        "int8_gmac_per_s": "int8 products, GMAC/s",
-        "bf16_gmac_per_s": "bf16 products, GMAC/s",
-    }
-    return [
-        f"{text}: {_range([r.limits[name] for r in rounds], '.0f')}" for name, text in names.items()
-    ]
+    lines = []
+    for name, text in LIMITS.items():
+        values = [r.limits[name] for r in rounds]
+        if any(values):
+            lines.append(f"{text}: {_range(values, '.0f')}")
+    return lines
 
 
 def as_markdown(report: Report) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from bench_report import Report, as_json, as_markdown, as_text
 from machine_limits import METHOD, MachineLimits
 from rounds import Bench, RowResult
-from rows import MODELS, ROWS, Row, Work
+from rows import MODELS, Row, Work, rows_of
 from sides import Side
 from versions import describe_machine, describe_versions
 
@@ -87,7 +87,7 @@ def announce(arguments: argparse.Namespace) -> None:
         MODELS[model].open_s + MODELS[model].round_s * arguments.rounds
         for model in arguments.models
     )
-    say(f"about {seconds / 60:.0f} minutes on two cores; leave the machine alone meanwhile")
+    say(f"about {seconds / 60:.1f} minutes on two cores; leave the machine alone meanwhile")
     if "slice" in arguments.models:
         say(
             "the slice of Scout takes 14 GB of memory; the first time it is made, which takes two "
@@ -121,7 +121,7 @@ def measure_model(
         Side(HERE / "side_outrider.py", {"settings": settings}) as ours,
         Side(HERE / "side_llama_cpp.py", opening, environment) as peer,
     ):
-        rows = [row for row in ROWS if row.model == model]
+        rows = rows_of(model, arguments.isa)
         results = run_rounds(Bench(ours, peer, cost, limits), rows, arguments.rounds)
         spreads = compare_spreads(ours, peer) if cost.config.num_experts else []
         return {

@@ -6,7 +6,7 @@ limit that was measured in the same round (see rounds.py).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -65,4 +65,12 @@ ROWS = (
     Row("slice", "decode, 1 sequence", Work("decode", 1, 64, 24), 1.4, 0.9, 65.0),
     Row("slice", "decode, 16 sequences", Work("decode", 16, 64, 8), 2.2, 0.8),
 )
-AVX2_RATIO = 0.9  # of every row, with both sides held to AVX2
+AVX2_RATIO = 0.9
+
+
+def rows_of(model: str, isa: str) -> list[Row]:
+    """Give the rows of a model; with AVX2 only the peer, held to it as well, has to be reached."""
+    rows = [row for row in ROWS if row.model == model]
+    if isa == "avx2":
+        rows = [replace(row, ratio=AVX2_RATIO, share=None, ratio_from_gb_per_s=0) for row in rows]
+    return rows
