@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from outrider import kernels
 from outrider.kernels import limits
 from outrider.kernels.limits import BUFFER_BYTES as BUFFER_BYTES
 from outrider.kernels.limits import KINDS as KINDS
+from outrider.machine import describe_cpu as describe_cpu
 from outrider.machine import num_cores
 
 METHOD = "sum of 64-byte words beyond the caches, products in registers; best of 4"
@@ -33,16 +33,6 @@ class MachineLimits(limits.MachineLimits):
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         super().__init__(kernels.Context(num_threads or num_cores(), isa), buffer_bytes)
-
-
-def describe_cpu() -> str:
-    """Name the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def medians(measure: Callable[[], Limits], rounds: int) -> dict[str, dict[str, float]]:

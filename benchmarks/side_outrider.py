@@ -12,7 +12,7 @@ from sides import Message, answer_all, random_prompts
 
 import outrider
 from outrider import config, kernels
-from outrider.cli_bench import run_prompts
+from outrider.cli_bench_rounds import time_decoding, time_prompts
 from outrider.engine.loader import load_engine
 
 OTHER_SEED = 1 << 30
@@ -36,7 +36,10 @@ class OurSide:
 
     def _run(self, work: Message) -> dict[str, float]:
         prompts = random_prompts(work, self._loaded.config.vocab_size)
-        return run_prompts(self._loaded, prompts, work["output_tokens"] + 1)
+        if work["kind"] == "prompt":
+            return time_prompts(self._loaded, prompts)
+        # The first token comes with the prompt.
+        return time_decoding(self._loaded, prompts, work["output_tokens"] + 1)
 
     def _spread(self, work: Message) -> dict[str, float]:
         """Observe the experts once per kind of work, beside what is measured."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from pathlib import Path
 
-from machine_limits import describe_cpu
-
 import outrider
-from outrider.machine import num_cores, total_memory_bytes
+from outrider import kernels
+from outrider.machine import describe_cpu, num_cores, total_memory_bytes
 
 
 def describe_machine() -> dict[str, str | int | float]:
@@ -30,7 +28,7 @@ def describe_versions() -> dict[str, str]:
         "commit": _first_line(
             "git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"
         ),
-        "compiler": _first_line(os.environ.get("CXX", "c++"), "--version"),
+        "compiler": kernels.compiler(),
         "python": platform.python_version(),
     }
 

@@ -263,6 +263,20 @@ def test_bench_measures_every_batch(tiny: Path, capsys: pytest.CaptureFixture[st
     for row in report["results"]:
         assert row["prompt_tokens_per_s"] > 0
         assert row["decode_tokens_per_s"] > 0
+        assert row["read_gb_per_s"] > 0
+        assert 0 <= row["decode_share"] < 1
+
+
+def test_bench_shows_shares_of_the_machines_limits(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["bench", str(tiny), "--prompt", "20", "--generate", "4", "--batch", "2"]
+    assert run([*arguments, "--rounds", "1", "--isa", "scalar"]) == 0
+    text = capsys.readouterr().out
+    assert "first token s" in text
+    # Nothing is known of what scalar code could multiply at best.
+    assert text.count("unknown") == 2
+    assert "share of the machine's limits in the same rounds: reading" in text
 
 
 def test_bench_takes_the_model_as_an_argument_as_well(

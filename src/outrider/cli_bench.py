@@ -1,18 +1,18 @@
-"""`outrider bench`: speed of one model on this machine, engine only, no HTTP.
+"""`outrider bench`: speed of one model on this machine, engine only, no HTTP and no peer.
 
-Prompts are random token ids, different in every round, and the prefix cache is off: every token
-that is counted was computed.
+Prompts are random token ids, different in every round: every prompt's token that is counted was
+computed, and only decoding finds them in the prefix cache. Beside each speed stands its share of
+what the machine allows.
 """
 
 from __future__ import annotations
 
-import random
 import statistics
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from outrider.cli_bench_rounds import Rounds, measure
 from outrider.cli_serve import ModelName, choose_model, prepare
 from outrider.cli_settings import say, with_settings
 from outrider.config import ENGINE_SETTINGS, STORE_SETTINGS, Configuration, EngineConfig
@@ -21,7 +21,8 @@ from outrider.errors import ConfigError
 if TYPE_CHECKING:
     from outrider.engine.loader import LoadedModel
 
-_ROWS = tuple(row for row in ENGINE_SETTINGS if row.name != "prefix_cache")
+_FIXED = {"prefix_cache": True}
+_ROWS = tuple(row for row in ENGINE_SETTINGS if row.name not in _FIXED)
 
 
 @with_settings(*_ROWS, *STORE_SETTINGS)
@@ -37,20 +38,25 @@ def bench(
     """Measure prompt and decode speed, in tokens per second over all sequences of a batch."""
     import msgspec
 
-    from outrider.engine.loader import load_engine
+    from outrider.engine.cost import ModelCost
+    from outrider.engine.loader import load_engine, make_context
+    from outrider.engine.memory import plan_kv
+    from outrider.kernels.limits import MachineLimits
 
     settings = choose_model(settings, name)
     batches = _parse_batches(batch)
     most = max(settings.engine.max_num_seqs, *batches)
-    engine = msgspec.structs.replace(settings.engine, prefix_cache=False, max_num_seqs=most)
-    prepare(settings._replace(engine=engine))
+    engine = msgspec.structs.replace(settings.engine, **_FIXED, max_num_seqs=most)
+    _, header = prepare(settings._replace(engine=engine))
     loaded = load_engine(engine)
     _check_room(loaded, max(batches), prompt + generate)
+    cost = ModelCost.of(header, plan_kv(engine, header.config, 0, None).dtype)
+    rounds_of = Rounds(loaded, cost, MachineLimits(make_context(engine)))
     measure(loaded, 1, min(prompt, 32), 2)  # touches all weights, so that no round reads the disk
     results = []
     for num_seqs in batches:
         say(f"batch {num_seqs}: {rounds} rounds of {prompt} + {generate} tokens …")
-        measured = [measure(loaded, num_seqs, prompt, generate) for _ in range(rounds)]
+        measured = [rounds_of.run(num_seqs, prompt, generate) for _ in range(rounds)]
         results.append({"batch": num_seqs, **_medians(measured)})
     counts = {"prompt_tokens": prompt, "generated_tokens": generate, "rounds": rounds}
     report = {**_machine(engine), **counts, "results": results}
@@ -60,46 +66,17 @@ def bench(
         _show(report)
 
 
-def measure(loaded: LoadedModel, num_seqs: int, prompt: int, generate: int) -> dict[str, float]:
-    """Run one round with random prompts."""
-    vocab_size = loaded.config.vocab_size
-    prompts = [random.choices(range(vocab_size), k=prompt) for _ in range(num_seqs)]
-    return run_prompts(loaded, prompts, generate)
-
-
-def run_prompts(loaded: LoadedModel, prompts: list[list[int]], generate: int) -> dict[str, float]:
-    """Run prompts together; the prompt phase ends when every sequence has its first token."""
-    from outrider.engine.protocol import Submit
-    from outrider.types import SamplingParams
-
-    num_seqs = len(prompts)
-    sampling = SamplingParams(temperature=0.0, max_tokens=generate, ignore_eos=True)
-    start = time.perf_counter()
-    loaded.engine.submit(Submit("bench", tuple(map(tuple, prompts)), sampling))
-    waiting = set(range(num_seqs))
-    num_decoded = 0
-    ttft_s = prompted = 0.0
-    while loaded.engine.has_work:
-        for output in loaded.engine.step():
-            if prompted:
-                num_decoded += len(output.token_ids)
-            waiting.discard(output.index)
-        ttft_s = ttft_s or (time.perf_counter() - start if len(waiting) < num_seqs else 0.0)
-        if not waiting and not prompted:
-            prompted = time.perf_counter()
-    decode_s = time.perf_counter() - prompted
-    return {
-        "ttft_s": ttft_s,
-        "prompt_tokens_per_s": sum(map(len, prompts)) / (prompted - start),
-        "decode_tokens_per_s": num_decoded / decode_s,
-    }
-
-
-def _machine(engine: EngineConfig) -> dict[str, str | int]:
+def _machine(engine: EngineConfig) -> dict[str, str | int | float]:
+    import outrider
     from outrider import kernels
-    from outrider.machine import num_cores
+    from outrider.machine import describe_cpu, num_cores, total_memory_bytes
 
     return {
+        "version": outrider.__version__,
+        "compiler": kernels.compiler(),
+        "cpu": describe_cpu(),
+        "cores": num_cores(),
+        "memory_gb": round((total_memory_bytes() or 0) / 1e9, 1),
         "model": engine.model,
         "weights": engine.weights,
         "threads": engine.threads or num_cores(),
@@ -136,20 +113,40 @@ def _show(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = (
-        f"{report['model']}, weights {report['weights']}, {report['threads']} threads, "
-        f"{report['isa']}: {report['prompt_tokens']} + {report['generated_tokens']} tokens"
-    )
     table = Table(box=None, pad_edge=False)
-    for column in ("batch", "first token s", "prompt tok/s", "decode tok/s"):
+    for column in ("batch", "first token s", "prompt tok/s", "share", "decode tok/s", "share"):
         table.add_column(column, justify="right")
     for row in report["results"]:
         table.add_row(
             str(row["batch"]),
             f"{row['ttft_s']:.3f}",
             f"{row['prompt_tokens_per_s']:,.0f}",
+            _percent(row, "prompt"),
             f"{row['decode_tokens_per_s']:,.0f}",
+            _percent(row, "decode"),
         )
-    console = Console()
-    console.print(title, highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"Outrider {report['version']} ({report['compiler']}) on {report['cpu']}, "
+        f"{report['cores']} cores, {report['memory_gb']} GB\n"
+        f"{report['model']}, weights {report['weights']}, {report['threads']} threads, "
+        f"{report['isa']}: {report['prompt_tokens']} + {report['generated_tokens']} tokens, "
+        f"median of {report['rounds']} rounds"
+    )
     console.print(table)
+    console.print(_limits_line(report["results"]))
+
+
+def _percent(row: dict[str, float], phase: str) -> str:
+    return f"{row[f'{phase}_share']:.0%}" if row[f"{phase}_share"] else "unknown"
+
+
+def _limits_line(results: list[dict[str, float]]) -> str:
+    """Say what the shares are of, by the first batch's limits."""
+    row = results[0]
+    kinds = [(kind, row[f"{kind}_gmac_per_s"]) for kind in ("int8", "bf16", "f32")]
+    products = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in kinds if rate)
+    return (
+        f"share of the machine's limits in the same rounds: reading {row['read_gb_per_s']:.0f} GB/s"
+        + (f"; products, billions per second: {products}" if products else "")
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -23,6 +24,13 @@ def num_cores() -> int:
     if len(fields) == 2 and fields[0].isdigit() and fields[1].isdigit() and int(fields[1]) > 0:
         count = min(count, max(1, int(fields[0]) // int(fields[1])))
     return count
+
+
+def describe_cpu() -> str:
+    """Name the processor; an empty name if nothing tells it."""
+    lines = _read(Path("/proc/cpuinfo")).splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def available_memory_bytes() -> int | None:

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from outrider.cli_bench import run_prompts
+from outrider.cli_bench_rounds import time_decoding
 from outrider.config import EngineConfig
 from outrider.engine.loader import load_engine
 from tiny_llama4 import TinyLlama4, write_hf
@@ -85,12 +85,12 @@ def test_what_the_router_decides_is_observed(spread: ModuleType, tmp_path: Path)
     model = TinyLlama4()
     settings = EngineConfig(model=str(write_hf(model, tmp_path / "m")), home=str(tmp_path))
     loaded = load_engine(settings)
-    run_prompts(loaded, [[1, 2, 3, 4, 5]], 3)  # records the step of one token
+    time_decoding(loaded, [[1, 2, 3, 4, 5]], 3)  # records the step of one token
     with spread.RoutingTap() as tap:
-        run_prompts(loaded, [[6, 2, 3, 4, 5]], 3)
+        time_decoding(loaded, [[6, 2, 3, 4, 5]], 3)
     layers = model.num_layers
     assert [sum(counts) for counts in tap.calls] == [5] * layers + [1] * layers * 2
     assert {len(counts) for counts in tap.calls} == {model.num_experts}
     before = tap.calls
-    run_prompts(loaded, [[7, 2, 3]], 2)
+    time_decoding(loaded, [[7, 2, 3]], 2)
     assert tap.calls is before

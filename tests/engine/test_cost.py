@@ -82,6 +82,13 @@ def test_only_the_last_token_of_a_prompt_meets_the_head() -> None:
     assert step.macs["bf16"] == V * C + 2 * triangle * 4 * 16
 
 
+def test_prompts_together_read_the_weights_once() -> None:
+    cost = ModelCost.of(header(), "bf16")
+    one, four = cost.prompt(64, experts_hit=E), cost.prompt(64, experts_hit=E, num_seqs=4)
+    assert four.num_bytes == one.num_bytes + 3 * 64 * KV_TOKEN_BYTES
+    assert four.macs == {kind: 4 * count for kind, count in one.macs.items()}
+
+
 def test_a_tied_embedding_is_read_as_the_head() -> None:
     config = msgspec.structs.replace(CONFIG, tie_word_embeddings=True)
     cost = ModelCost.of(header(config), "f32")
@@ -105,7 +112,8 @@ def test_the_limit_is_the_longer_of_reading_and_multiplying() -> None:
     assert step.limit_seconds(10, {"int8": 10, "bf16": 10}) == pytest.approx(0.4)
 
 
-def test_without_bf16_products_f32_ones_are_the_limit_and_unknown_ones_count_nothing() -> None:
+def test_without_bf16_products_f32_ones_are_the_limit_and_of_unknown_ones_nothing_is_said() -> None:
     step = StepCost(0, {"bf16": 1e9})
     assert step.product_seconds({"bf16": 0, "f32": 5}) == pytest.approx(0.2)
-    assert step.product_seconds({}) == 0
+    assert step.product_seconds({"int8": 3}) is None
+    assert StepCost(2e9, {"f32": 1.0}).limit_seconds(10, {}) == pytest.approx(0.2)

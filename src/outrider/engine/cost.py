@@ -29,17 +29,19 @@ class StepCost:
         """Give the time of reading alone."""
         return self.num_bytes / read_gb_per_s / 1e9
 
-    def product_seconds(self, gmac_per_s: GmacPerS) -> float:
-        """Give the time of the products alone, those without a limit left out."""
-        return sum(
-            macs / _fastest(kind, gmac_per_s) / 1e9
-            for kind, macs in self.macs.items()
-            if _fastest(kind, gmac_per_s)
-        )
+    def product_seconds(self, gmac_per_s: GmacPerS) -> float | None:
+        """Give the time of the products alone; None: the limit of some kind isn't known."""
+        rates = {kind: _fastest(kind, gmac_per_s) for kind in self.macs}
+        if not all(rates.values()):
+            return None
+        return sum(macs / rates[kind] / 1e9 for kind, macs in self.macs.items())
 
     def limit_seconds(self, read_gb_per_s: float, gmac_per_s: GmacPerS) -> float:
-        """Give the least time: reading and multiplying overlap, so it is the longer of both."""
-        return max(self.read_seconds(read_gb_per_s), self.product_seconds(gmac_per_s))
+        """Give the least time: reading and multiplying overlap, so it is the longer of both.
+
+        Where the products' limit isn't known, reading is all that counts.
+        """
+        return max(self.read_seconds(read_gb_per_s), self.product_seconds(gmac_per_s) or 0.0)
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,17 @@ class ModelCost:
         pairs = num_seqs * self._visible_pairs(context)
         return self._step(num_seqs, num_seqs, kv_bytes, pairs, experts_hit)
 
-    def prompt(self, num_tokens: int, experts_hit: float | None = None) -> StepCost:
-        """Give the cost of a whole prompt in one step; only its last token meets the head."""
-        pairs = num_tokens * self._visible_pairs(num_tokens / 2)  # a triangle
-        return self._step(num_tokens, 1, self._kv_bytes(num_tokens), pairs, experts_hit)
+    def prompt(
+        self, num_tokens: int, experts_hit: float | None = None, num_seqs: int = 1
+    ) -> StepCost:
+        """Give the cost of whole prompts; only the last token of each meets the head.
+
+        Weights count once, as if all were computed in one step.
+        """
+        num_rows = num_seqs * num_tokens
+        pairs = num_rows * self._visible_pairs(num_tokens / 2)  # a triangle
+        kv_bytes = num_seqs * self._kv_bytes(num_tokens)
+        return self._step(num_rows, num_seqs, kv_bytes, pairs, experts_hit)
 
     def expected_hits(self, num_rows: int) -> float:
         """Give the experts that so many rows hit per layer if all experts are equally likely."""

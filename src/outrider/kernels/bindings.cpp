@@ -35,6 +35,15 @@ void run(const Program& program, Context& context) {
   program.run(context);
 }
 
+// What compiled this module.
+const char* compiler() {
+#if defined(__clang__)
+  return __VERSION__;
+#else
+  return "g++ " __VERSION__;
+#endif
+}
+
 }  // namespace
 }  // namespace outrider
 
@@ -51,6 +60,7 @@ NB_MODULE(_kernels, m) {
       .def("__len__", &Program::num_calls);
   m.def("record", &record, "context"_a, "body"_a);
   m.def("supported_isas", &supported_isas);
+  m.def("compiler", &compiler);
   bind_matmul(m);
   bind_rows(m);
   bind_attention(m);
