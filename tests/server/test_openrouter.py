@@ -126,3 +126,12 @@ def test_a_client_that_leaves_while_it_waits_ends_its_request(
     response.close()
     server._connections[-1].close()
     assert provider.closed.wait(5)
+
+
+def test_models_are_listed_and_shown(server: Running) -> None:
+    listed = server.ask("GET", "/api/v1/models").json()
+    assert [row["id"] for row in listed["data"]] == [MODEL]
+    for name in (MODEL, "alias", f"{MODEL}:free"):
+        assert server.ask("GET", f"/api/v1/model/{name}").json()["data"] == listed["data"][0]
+    assert server.ask("GET", "/api/v1/model/gpt-5").status == 400
+    assert server.ask("GET", "/api/v1/models?limit=x").json()["error"]["code"] == 400

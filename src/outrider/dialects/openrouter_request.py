@@ -159,7 +159,7 @@ def _decode(
         decoded = read_completion(convert(shared, CompletionBody), envelope)
     return msgspec.structs.replace(
         decoded,
-        models=tuple(spelling for model in models for spelling in _spellings(model)),
+        models=tuple(spelling for model in models for spelling in spellings(model)),
         include_usage=True,
         ignored=ignored.names(INERT_INSIDE),
     )
@@ -176,7 +176,7 @@ def _read_models(fields: dict[str, Any]) -> list[str]:
     return fallbacks if wire.model is None else [wire.model, *fallbacks]
 
 
-def _spellings(model: str) -> list[str]:
+def spellings(model: str) -> list[str]:
     """Give a name as it is, and without its variants."""
     spellings = [model]
     while model.rpartition(":")[2] in VARIANTS and ":" in model:

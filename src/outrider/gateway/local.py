@@ -28,6 +28,7 @@ from outrider.types import (
     Completed,
     Event,
     GenerationRequest,
+    ModelCard,
     SamplingParams,
     Started,
     Usage,
@@ -68,6 +69,16 @@ class LocalProvider:
     def is_ready(self) -> bool:
         """Whether the engine process answers."""
         return self.client.ready
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model can do."""
+        return ModelCard(
+            name=self.name,
+            context_length=self.client.max_model_len or None,
+            reads_images=self._prompts.reads_images,
+            defaults=self._generation,
+        )
 
     @property
     def stats(self) -> Stats:

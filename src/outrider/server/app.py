@@ -16,12 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outrider.config import ServerConfig
-from outrider.dialects import openai, openrouter
+from outrider.dialects import openai, openrouter, openrouter_models
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.cloudflare_wire import no_route_error
 from outrider.dialects.dataoorts import Dataoorts
 from outrider.dialects.openrouter_errors import no_route_error as no_openrouter_route
+from outrider.dialects.openrouter_request import spellings
 from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
@@ -31,10 +32,12 @@ from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
 from outrider.server.metrics import CONTENT_TYPE, Metrics
 from outrider.server.replies import reply_headers
+from outrider.types import ModelCard
 
 logger = logging.getLogger(__name__)
 
 DATAOORTS_PATH = "/api/v1"
+OPENROUTER_MODELS = "/api/v1/models"
 OPENROUTER_PREFIX = "/api/v1/"
 WORKERS_AI_PREFIX = "/client/v4/"
 WORKERS_AI_EMBEDDINGS = WORKERS_AI_PREFIX + "accounts/{account_id}/ai/v1/embeddings"
@@ -63,6 +66,8 @@ def build_app(
             Route("/v1/models/{model:path}", pages.model),
             generates("/api/v1/chat/completions", openrouter.CHAT_COMPLETIONS),
             generates("/api/v1/completions", openrouter.COMPLETIONS),
+            Route(OPENROUTER_MODELS, pages.openrouter_models),
+            Route("/api/v1/model/{model:path}", pages.openrouter_model),
             generates(DATAOORTS_PATH, Dataoorts()),
             Route(WORKERS_AI_RUN, run, methods=["POST"]),
             Route("/healthz", pages.healthz),
@@ -99,6 +104,24 @@ class Pages:
             return _error(openai.CHAT_COMPLETIONS, error)
         return _json(openai.encode_model(entry.name, entry.created_s))
 
+    async def openrouter_models(self, http: Request) -> Response:
+        """List the served models as OpenRouter does."""
+        cards = [_card(entry) for entry in self._services.catalogue.entries]
+        try:
+            body = openrouter_models.encode_models(cards, http.query_params, OPENROUTER_MODELS)
+        except InvalidRequest as error:
+            return _error(openrouter.CHAT_COMPLETIONS, error)
+        return _json(body)
+
+    async def openrouter_model(self, http: Request) -> Response:
+        """Show one model as OpenRouter does."""
+        try:
+            entry = self._services.catalogue.find(*spellings(http.path_params["model"]))
+        except ModelNotFound as error:
+            return _error(openrouter.CHAT_COMPLETIONS, error)
+        row = openrouter_models.encode_model(_card(entry))
+        return _json(msgspec.json.encode({"data": row}))
+
     async def healthz(self, http: Request) -> Response:
         """Say whether every model answers: 200, else 503."""
         entries = self._services.catalogue.entries
@@ -124,6 +147,13 @@ class Pages:
             f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",
             media_type="text/plain",
         )
+
+
+def _card(entry: Entry) -> ModelCard:
+    """Say what a model can do, as far as its provider knows."""
+    provider = entry.provider
+    card = provider.card if isinstance(provider, LocalProvider) else ModelCard(name=entry.name)
+    return msgspec.structs.replace(card, created_s=entry.created_s)
 
 
 def _health(entry: Entry) -> dict[str, object]:

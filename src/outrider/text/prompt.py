@@ -76,6 +76,11 @@ class PromptEncoder:
         )
 
     @property
+    def reads_images(self) -> bool:
+        """Whether the model has an image tower."""
+        return self._vision is not None
+
+    @property
     def vision(self) -> VisionConfig:
         """Sizes of the model's image tower; raises `InvalidRequest` if it has none."""
         if self._vision is None:
