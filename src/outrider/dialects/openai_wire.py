@@ -191,7 +191,7 @@ CHAT_MAPPED = _SHARED_MAPPED | {
 }
 COMPLETION_MAPPED = _SHARED_MAPPED | {"prompt", "logprobs"}
 
-CHAT_INERT = _SHARED_INERT
+CHAT_INERT = _SHARED_INERT | {"prediction"}
 COMPLETION_INERT = _SHARED_INERT
 
 
@@ -206,7 +206,6 @@ CHAT_REFUSED: Mapping[str, Callable[[Json], bool]] = {
     "function_call": lambda value: value in (None, "none", "auto"),
     "audio": _is_empty,
     "modalities": lambda value: value in (None, ["text"]),
-    "prediction": _is_empty,
     "web_search_options": lambda value: value is None,
     "reasoning_effort": lambda value: value in (None, "none"),
     "verbosity": lambda value: value in (None, "medium"),
