@@ -125,7 +125,7 @@ def test_aborted_streams_leave_nothing_behind(server: Process) -> None:
 
 
 def test_a_killed_engine_fails_its_streams_and_comes_back(model_path: Path) -> None:
-    with serve(model_path) as server:
+    with serve(model_path, "--embedding-model", "none") as server:
         model = server.model
         pid = server.health()[1]["pid"]
         barrier = threading.Barrier(9)
