@@ -56,7 +56,8 @@ class OurSide:
         return self._spreads[key]
 
     def _open(self, chosen: Message) -> Message:
-        settings = config.load(chosen)
+        # Guesses depend on the text; speculation.py measures them.
+        settings = config.load({**chosen, "speculation": "off"})
         self._loaded = load_engine(settings.engine)
         isa = settings.engine.isa
         return {

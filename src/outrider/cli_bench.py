@@ -21,7 +21,8 @@ from outrider.errors import ConfigError
 if TYPE_CHECKING:
     from outrider.engine.loader import LoadedModel
 
-_FIXED = {"prefix_cache": True}
+# Guesses depend on the text, and random tokens are none.
+_FIXED = {"prefix_cache": True, "speculation": "off"}
 _ROWS = tuple(row for row in ENGINE_SETTINGS if row.name not in _FIXED)
 
 
