@@ -35,7 +35,8 @@ def chain(depth: int, link: Callable[[Ref], dict[str, Any]]) -> Grammar:
     definitions: dict[str, Any] = {"a0": {"type": "string", "format": "date"}}
     for number in range(1, depth + 1):
         definitions[f"a{number}"] = link({"$ref": f"#/$defs/a{number - 1}"})
-    return schema({"$ref": f"#/$defs/a{depth}", "$defs": definitions})
+    draft = "https://json-schema.org/draft/2020-12/schema"  # where $ref may have siblings
+    return schema({"$schema": draft, "$ref": f"#/$defs/a{depth}", "$defs": definitions})
 
 
 def check(*grammars: Grammar, checker: GrammarChecker | None = None) -> None:
@@ -62,6 +63,28 @@ def test_usual_schemas_pass() -> None:
         Grammar("regex", "[a-z]+"),
         tool_grammar([Tool("f", "", OPTIONAL), Tool("g")], "required", True),
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"properties": {"a": {"not": {}}}}, "not at $.properties.a isn't supported"),
+        (
+            {"properties": {"a": {"items": {"oneOf": [{"type": "integer"}, {"minimum": 2}]}}}},
+            "$.properties.a.items: oneOf constraints are not supported",
+        ),
+        ({"items": [{}, {"pattern": "^(?=a)"}]}, "$.items[1]: regex parse error"),
+        (
+            {"anyOf": [{"$ref": "#/$defs/a"}, {"multipleOf": 0.123456789}], "$defs": {"a": {}}},
+            "$.anyOf[1]: ",
+        ),
+    ],
+)
+def test_refusal_says_where_a_schema_is_at_fault(value: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check(schema(value))
+    assert f"tools can't be enforced: {message}" in caught.value.message
+    assert "Enable" not in caught.value.message
 
 
 BOMBS = {

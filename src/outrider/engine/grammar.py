@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider.engine.grammar_check import (
+    check_form,
     check_size,
     one_line,
     parser_limits,
@@ -106,6 +107,7 @@ class Grammars:
 
     def _compile(self, grammar: Grammar, tokenizer: Vocabulary) -> LLMatcher:
         check_size(grammar)
+        check_form(grammar)
         if self._vocabulary is None:
             self._vocabulary = _build_vocabulary(tokenizer, self._eos_token_ids, grammar.param)
         from llguidance import LLMatcher

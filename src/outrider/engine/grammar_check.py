@@ -9,16 +9,19 @@ NumPy. Run as a module, this file is that process.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import resource
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from outrider.errors import EngineOverloaded, InvalidRequest
+from outrider.text.schema_check import check_schema, subschemas
 from outrider.types import Grammar
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ MAX_GRAMMAR_SYMBOLS = 100_000
 MAX_PARSER_ITEMS = 10_000  # at one place of the text; four for each property that may come next
 MAX_CPU_S = 1  # of the trial, its start included
 MAX_MEMORY_BYTES = 1 << 30
+LOCATE_S = 0.3  # of the trial, to say where a schema is at fault
 MAX_WALL_S = 20.0
 COMMAND = (sys.executable, "-m", "outrider.engine.grammar_check")
 NUM_PROCESSES = 2
@@ -65,6 +69,7 @@ class GrammarChecker:
     async def check(self, grammar: Grammar) -> None:
         """Raise `InvalidRequest` unless a grammar is safe to compile."""
         check_size(grammar)
+        check_form(grammar)
         is_plain = grammar.kind != "regex" and not _COSTLY_WORDS.search(grammar.source)
         if is_plain or grammar in self._good:
             return
@@ -116,6 +121,16 @@ def check_size(grammar: Grammar) -> None:
         )
 
 
+def check_form(grammar: Grammar) -> None:
+    """Refuse a schema that llguidance would compile without enforcing all of it."""
+    if grammar.kind != "json_schema":
+        return
+    try:
+        check_schema(json.loads(grammar.source))
+    except (ValueError, RecursionError) as error:
+        raise refusal(str(error), grammar.param) from error
+
+
 def to_source(grammar: Grammar) -> str:
     """Write a grammar as llguidance takes it; raises ValueError for a schema that isn't JSON."""
     from llguidance import LLMatcher
@@ -150,7 +165,8 @@ def refusal(reason: str, param: str) -> InvalidRequest:
 
 def one_line(reason: str) -> str:
     """Give what llguidance says is wrong, without its excerpts of the grammar."""
-    first, *others = reason.strip().split("\n")
+    # llguidance would approximate what it can't enforce; that isn't offered.
+    first, *others = reason.split(". Enable '")[0].strip().split("\n")
     details = [line for line in others if line.startswith("error:")]
     text = " ".join([first, *details])
     return "".join(c if c.isprintable() else " " for c in text)[:MAX_REASON_CHARS]
@@ -180,17 +196,44 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     grammar = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Grammar)
-    from llguidance import LLMatcher
-
     try:
         source = to_source(grammar)
     except ValueError as error:
         sys.stdout.write(str(error))
         return
-    matcher = LLMatcher(_byte_vocabulary(), source, log_level=0, limits=parser_limits())
+    vocabulary = _byte_vocabulary()
+    reason = _compile(vocabulary, source)
+    if reason and grammar.kind == "json_schema":
+        path, reason = _locate(vocabulary, json.loads(grammar.source), reason)
+        reason = f"{path}: {one_line(reason)}"
+    sys.stdout.write(reason)
+
+
+def _compile(vocabulary: LLTokenizer, source: str) -> str:
+    """Give why a grammar can't be compiled; "" if it can."""
+    from llguidance import LLMatcher
+
+    matcher = LLMatcher(vocabulary, source, log_level=0, limits=parser_limits())
     if not matcher.is_error():
         matcher.compute_bitmask()
-    sys.stdout.write(matcher.get_error())
+    return str(matcher.get_error())
+
+
+def _locate(vocabulary: LLTokenizer, schema: object, reason: str) -> tuple[str, str]:
+    """Give the path of the smallest part of a schema that can't be compiled by itself, and why."""
+    path, part, end_s = "$", schema, time.monotonic() + LOCATE_S
+    definitions = {}
+    if isinstance(schema, dict):
+        definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    todo = deque(subschemas(path, part) if isinstance(part, dict) else ())
+    while todo and time.monotonic() < end_s:
+        name, inner = todo.popleft()
+        if not isinstance(inner, dict):
+            continue
+        alone = Grammar("json_schema", json.dumps(definitions | inner), "")
+        if problem := _compile(vocabulary, to_source(alone)):
+            path, reason, todo = name, problem, deque(subschemas(name, inner))
+    return path, reason
 
 
 if __name__ == "__main__":

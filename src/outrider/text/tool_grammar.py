@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from outrider.errors import InvalidRequest
+from outrider.text.schema_check import UnenforceableSchema, check_schema
 from outrider.types import Grammar, NamedTool, Tool
 
 # A model that doesn't find the end of a list would fill its whole context with calls.
@@ -79,6 +80,11 @@ def _schema_json(index: int, tool: Tool) -> str:
             f"{param} describes type {json.dumps(kind)}; parameters are an object", param
         )
     schema["type"] = "object"
+    try:
+        check_schema(schema)
+    except (UnenforceableSchema, RecursionError) as error:
+        param = f"tools[{index}].function.parameters"
+        raise InvalidRequest(f"{param} can't be enforced: {error}", param) from error
     schema["x-guidance"] = _OPTIONS
     return json.dumps(schema, ensure_ascii=False)
 
@@ -92,6 +98,10 @@ def _form_json(form: Grammar) -> str:
             "change it or send tool_choice none",
             form.param,
         )
+    try:
+        check_schema(schema)
+    except (UnenforceableSchema, RecursionError) as error:
+        raise InvalidRequest(f"{form.param} can't be enforced: {error}", form.param) from error
     return json.dumps(schema | {"x-guidance": _OPTIONS}, ensure_ascii=False)
 
 
