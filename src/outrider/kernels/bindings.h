@@ -38,12 +38,12 @@ bool same_shape(const A& a, const B& b) {
 
 // `call` has captured its arrays by value, which keeps them alive; it is given the context.
 template <typename Call>
-void perform(Context& context, Call call) {
+void perform(Context& context, Call call, std::vector<WeightView> reads = {}) {
   {
     nb::gil_scoped_release release;
     call(context);
   }
-  if (Program* program = context.recorder()) program->add(std::move(call));
+  if (Program* program = context.recorder()) program->add(std::move(call), std::move(reads));
 }
 
 void bind_matmul(nb::module_& m);

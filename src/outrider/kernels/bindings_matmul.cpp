@@ -76,9 +76,11 @@ void linear(Context& context, const ConstMatrix& x, const std::vector<const Weig
             const std::vector<Matrix>& outs, bool accumulate) {
   Matmul call = make_matmul(x, weights, outs);
   call.accumulate = accumulate;
-  perform(context, [call = std::move(call), operands = Operands<Weight>(x, weights, outs)](Context& c) {
-    c.linear(call);
-  });
+  std::vector<WeightView> reads = call.weights;
+  perform(
+      context,
+      [call = std::move(call), operands = Operands<Weight>(x, weights, outs)](Context& c) { c.linear(call); },
+      std::move(reads));
 }
 
 void grouped_linear(Context& context, const ConstMatrix& x, const Ids& cu_rows,

@@ -110,6 +110,9 @@ class Context {
   // The same, but rows cu_rows[e] .. cu_rows[e + 1] of x meet expert e. Experts without rows are
   // not read; a row's result is that of `linear` with its expert.
   void grouped_linear(const Matmul& call, const int32_t* cu_rows, int64_t num_experts);
+  // Tell the threads which weights `linear` will read next, so that they fetch them while they wait.
+  void read_ahead(const std::vector<WeightView>& weights);
+  void stop_reading_ahead();
   // Choose the `top_k` experts of every token from its logits, and sort the rows [T top_k] by expert.
   void route(const Routing& out, const float* logits, int64_t num_tokens, int64_t num_experts, int64_t top_k);
   // out[rows[r]] += y[r] for r in ascending order; y [R, C].

@@ -8,22 +8,26 @@
 #include <utility>
 #include <vector>
 
+#include "kernels.h"
+
 namespace outrider {
 
 class Context;
 
 class Program {
  public:
-  using Call = std::function<void(Context&)>;
+  using Run = std::function<void(Context&)>;
 
-  void add(Call call) { calls_.push_back(std::move(call)); }
+  // `reads`: the weights that the call multiplies with, if they are known before.
+  void add(Run run, std::vector<WeightView> reads) { calls_.push_back({std::move(run), std::move(reads)}); }
   int64_t num_calls() const { return int64_t(calls_.size()); }
-
-  void run(Context& context) const {
-    for (const Call& call : calls_) call(context);
-  }
+  void run(Context& context) const;
 
  private:
+  struct Call {
+    Run run;
+    std::vector<WeightView> reads;
+  };
   std::vector<Call> calls_;
 };
 

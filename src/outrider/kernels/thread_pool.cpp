@@ -12,6 +12,10 @@ namespace {
 // Longer than the Python code between two kernels takes, shorter than anyone would notice as load.
 constexpr auto kSpinTime = std::chrono::microseconds(60);
 
+// Lines fetched ahead between two looks at whether there is work.
+constexpr int kLinesAhead = 8;
+constexpr int kHint = 2;  // into the second-level cache
+
 constexpr int kLoopShift = 16;
 constexpr uint64_t kOpen = 1 << 15;
 
@@ -23,7 +27,7 @@ inline void pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads) : shares_(size_t(num_threads)) {
+ThreadPool::ThreadPool(int num_threads) : shares_(size_t(num_threads)), ahead_(size_t(num_threads)) {
   for (int thread = 1; thread < num_threads; ++thread)
     workers_.emplace_back([this, thread] { work(thread); });
 }
@@ -65,8 +69,19 @@ void ThreadPool::close_loop() {
     uint64_t state = state_.load(std::memory_order_acquire);
     if (state % kOpen == 0 && state_.compare_exchange_strong(state, state - kOpen)) return;
     // Where threads outnumber cores a worker may not be running: give way after a while.
+    fetch_ahead(0);
     spins < 4096 ? pause() : std::this_thread::yield();
   }
+}
+
+// Some lines more of what is ahead.
+void ThreadPool::fetch_ahead(int thread) {
+  Ahead& ahead = ahead_[size_t(thread)];
+  const uint8_t* end = ahead.end.load(std::memory_order_acquire);
+  const uint8_t* begin = ahead.begin.load(std::memory_order_acquire);
+  if (begin != ahead.seen) ahead.seen = ahead.next = begin;
+  for (int i = 0; i < kLinesAhead && ahead.next < end; ++i, ahead.next += 64)
+    __builtin_prefetch(ahead.next, 0, kHint);
 }
 
 void ThreadPool::take_tasks(int thread) {
@@ -84,7 +99,7 @@ void ThreadPool::take_tasks(int thread) {
 void ThreadPool::work(int thread) {
   uint64_t seen = 0;
   for (;;) {
-    const uint64_t state = wait_for_loop(seen);
+    const uint64_t state = wait_for_loop(thread, seen);
     if (stopping_) return;
     seen = state >> kLoopShift;
     if (!join(state)) continue;
@@ -94,12 +109,13 @@ void ThreadPool::work(int thread) {
 }
 
 // Give the state once another loop than `seen` has begun; it may be over already.
-uint64_t ThreadPool::wait_for_loop(uint64_t seen) {
+uint64_t ThreadPool::wait_for_loop(int thread, uint64_t seen) {
   const auto spin_until = std::chrono::steady_clock::now() + kSpinTime;
   do {
     for (int i = 0; i < 32; ++i) {
       const uint64_t state = state_.load();
       if (state >> kLoopShift != seen) return state;
+      fetch_ahead(thread);
       pause();
     }
   } while (std::chrono::steady_clock::now() < spin_until);
