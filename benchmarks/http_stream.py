@@ -19,6 +19,8 @@ import msgspec
 
 TIMEOUT_S = 120  # of one answer; far more than any should take
 
+CUT_OFF = "the stream ended without [DONE]"
+
 Part = tuple[float, bytes]  # when it was received, and what
 
 
@@ -70,10 +72,12 @@ class _Connection(asyncio.Protocol):
         self.parts: list[Part] = []
         self.num_events = 0
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport | None = None
         self._request = request
         self._answer = answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
         self._answer.sent_s = time.perf_counter()
         transport.write(self._request)
 
@@ -95,6 +99,13 @@ class Stream:
         self._server = server
         self._request = encode_request(server, work)
         self._connection: _Connection | None = None
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Leave; the answer is what has come so far, and whole as far as it goes."""
+        if self._connection is not None and self._connection.transport is not None:
+            self._is_stopped = True
+            self._connection.transport.abort()
 
     @property
     def num_events(self) -> int:
@@ -115,6 +126,8 @@ class Stream:
             self.answer.error = f"no end after {TIMEOUT_S} s"
             return self.answer
         read_answer(connection.parts, self.answer)
+        if self._is_stopped and self.answer.error == CUT_OFF:
+            self.answer.error = ""
         return self.answer
 
     def _connect(self) -> _Connection:
@@ -158,7 +171,7 @@ def read_answer(parts: list[Part], answer: Answer) -> None:
         else:
             _read_chunk(msgspec.json.decode(data), received_s, answer)
     if not is_done:
-        answer.error = answer.error or "the stream ended without [DONE]"
+        answer.error = answer.error or CUT_OFF
     elif not answer.token_s:
         answer.error = answer.error or "the answer has no text"
 

@@ -39,7 +39,7 @@ from outrider.types import SamplingParams
 NUM_CLIENTS, CLIENT_PROMPT_TOKENS, CLIENT_TOKENS = 16, 64, 128
 TTFT_PROMPT_TOKENS = (16, 512)
 NUM_TTFT_PAIRS = 7
-NUM_RUNNING, RUNNING_PROMPT_TOKENS, RUNNING_TOKENS, CALM_TOKENS = 4, 32, 256, 32
+NUM_RUNNING, RUNNING_PROMPT_TOKENS, RUNNING_TOKENS, CALM_TOKENS = 4, 32, 2000, 32
 NEWCOMER_TOKENS = 2000
 # Whole steps of 512, so that the last step of the whole prompt computes just the new tokens.
 PREFIX_TOKENS, NEW_TOKENS = 1536, 100
@@ -181,7 +181,7 @@ def newcomer(bench: Bench, rng: random.Random) -> Figures:
     require([*running, late])
     calm = [gap for answer in running for gap in gaps_between(answer, 0.0, late.due_s)]
     busy = [gap for answer in running for gap in gaps_between(answer, late.due_s, late.token_s[0])]
-    if min(answer.end_s for answer in running) < late.token_s[0]:
+    if min(answer.token_s[-1] for answer in running) < late.token_s[0]:
         raise SystemExit(
             "running streams ended before the long prompt was computed; make them longer"
         )
@@ -202,6 +202,14 @@ async def _run_newcomer(
             break
         await asyncio.sleep(0.002)
     late = await Stream(server, long).wait()
+    # A round trip more, so that each stream has a token after the first one of the prompt.
+    counts = [stream.num_events for stream in streams]
+    while not any(task.done() for task in tasks) and any(
+        stream.num_events == count for stream, count in zip(streams, counts, strict=True)
+    ):
+        await asyncio.sleep(0.002)
+    for stream in streams:
+        stream.stop()
     return [await task for task in tasks], late
 
 

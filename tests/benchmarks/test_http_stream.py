@@ -119,6 +119,29 @@ def test_a_request_is_sent_and_its_answer_read_through_a_socket(http_stream: Mod
     assert json.loads(body)["prompt"] == "Hello"
 
 
+def test_a_stream_that_its_reader_left_is_no_failure(http_stream: ModuleType) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b'"include_usage":true}}')
+        writer.write(chunked(text("a")))
+        await reader.read()
+        writer.close()
+
+    async def talk() -> Any:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+            port = listener.sockets[0].getsockname()[1]
+            server = http_stream.Server("test", "127.0.0.1", port, "m")
+            stream = http_stream.Stream(server, http_stream.Work("Hello", 2))
+            stream.stop()  # there is nothing to leave yet
+            task = asyncio.create_task(stream.wait())
+            while not stream.num_events:
+                await asyncio.sleep(0.001)
+            stream.stop()
+            return await task
+
+    answer = asyncio.run(talk())
+    assert (answer.error, len(answer.token_s)) == ("", 1)
+
+
 def test_a_server_that_is_not_there_is_a_failure(http_stream: ModuleType) -> None:
     port = importlib.import_module("start").free_port()
     server = http_stream.Server("test", "127.0.0.1", port, "m")
