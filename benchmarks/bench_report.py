@@ -1,4 +1,4 @@
-"""The report of `make bench`: as a table for the terminal, as Markdown for the README, as JSON.
+"""The report of `make bench`: a table for the terminal, Markdown for the README, JSON, a picture.
 
 Nothing is computed here but medians and extremes of rounds; what a share is stands in rounds.py.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from picture import Bar, Title, draw
 from rounds import RowResult
 from rows import MODELS
 
@@ -120,9 +121,36 @@ def as_markdown(report: Report) -> str:
         f"`{report.command}` on {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory_gb']} GB: {ours['name']} ({report.versions['commit']}, {ours['isa']}) "
         f"against {report.sides['peer']['name']}, medians of {report.num_rounds} interleaved "
-        "rounds.",
+        "rounds.\n",
     ]
     return "\n".join(lines)
+
+
+def as_picture(report: Report) -> str:
+    """Give the bars of all rows as SVG."""
+    machine, peer = report.machine, report.sides["peer"]["name"]
+    title = Title(
+        heading="Speed as a share of what the machine allows",
+        ours=report.sides["ours"]["name"],
+        peer=peer,
+        foot=f"{machine['cpu']}, {machine['cores']} cores; medians of {report.num_rounds} rounds; "
+        "the short upright line is the target",
+    )
+    return draw(title, [_bar_of(result) for result in report.results])
+
+
+def _bar_of(result: RowResult) -> Bar:
+    share, ratio = result.median("share"), result.median("ratio")
+    asked = result.row.ratio_target(result.median("read_gb_per_s")) * share / ratio
+    return Bar(
+        group=MODELS[result.row.model].title,
+        label=result.row.name,
+        ours=share,
+        peer=share / ratio,
+        ours_text=f"{_number(result.median('ours'))} tok/s, {ratio:.1f}×",
+        peer_text=f"{_number(result.median('peer'))} tok/s",
+        target=max(asked, result.row.share or 0.0),
+    )
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_report import Report, as_json, as_markdown, as_text
+from bench_report import Report, as_json, as_markdown, as_picture, as_text
 from machine_limits import METHOD, MachineLimits
 from rounds import Bench, RowResult
 from rows import MODELS, Row, Work, rows_of
@@ -55,10 +55,11 @@ def main() -> None:
     print(as_text(report))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for suffix, text in (
-        (".json", json.dumps(as_json(report), indent=2)),
+        (".json", json.dumps(as_json(report), indent=2) + "\n"),
         (".md", as_markdown(report)),
+        (".svg", as_picture(report)),
     ):
-        arguments.out.with_suffix(suffix).write_text(text + "\n", encoding="utf-8")
+        arguments.out.with_suffix(suffix).write_text(text, encoding="utf-8")
         say(f"written to {arguments.out.with_suffix(suffix)}")
 
 
@@ -112,7 +113,8 @@ def measure_model(
     packed = ensure_packed(path, "auto", home, no_progress)
     cost = ModelCost.of(map_packed(packed).header, KV)
     settings = {"model": str(path), "threads": arguments.threads, "isa": arguments.isa}
-    settings |= {"max_num_seqs": 16, "kv": KV}
+    # Guessing tokens would make random text, which soon repeats itself, look fast.
+    settings |= {"max_num_seqs": 16, "kv": KV, "speculation": "off"}
     opening = {"path": str(path), "threads": arguments.threads}
     library = arguments.peer_library
     environment = {"LLAMA_CPP_LIB_PATH": str(library.absolute())} if library else {}

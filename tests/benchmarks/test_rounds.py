@@ -178,3 +178,14 @@ def test_json_holds_every_round() -> None:
     assert row["ratio"] == {"median": 2.0, "min": 1.5, "max": 2.5}
     assert [r["share"] for r in row["rounds"]] == [0.5, 0.6]
     assert (row["ratio_target"], row["share_target"], row["missed"]) == (2.0, None, [])
+
+
+def test_the_picture_shows_the_stricter_target() -> None:
+    module = importlib.import_module("bench_report")
+    row = make_row("decode", ratio=3.0, share=0.9)
+    svg = module.as_picture(report_of(result_of(row, [0.5], [2.0])))
+    assert "250" not in svg and "200 tok/s, 2.0×" in svg
+    # Three times the peer would be 75 % of the limit, less than 90 %.
+    picture = importlib.import_module("picture")
+    track = picture.WIDTH - picture.LEFT - picture.RIGHT
+    assert f"x1='{picture.LEFT + 0.9 * track:.1f}'" in svg
