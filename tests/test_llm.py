@@ -87,7 +87,7 @@ def llm(loaded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[LL
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(outrider.__all__) == ["Completion", "LLM", "SamplingParams"]
+    assert sorted(outrider.__all__) == ["Completion", "EmbeddingModel", "LLM", "SamplingParams"]
     assert outrider.LLM is LLM
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = outrider.nothing

@@ -339,7 +339,7 @@ def test_a_call_that_cannot_be_enforced_is_refused_before_anything_runs(llm: LLM
     messages = [{"role": "user", "content": "a"}]
     with pytest.raises(InvalidRequest, match="dependentSchemas") as caught:
         llm.chat(messages, GREEDY, tools=[tool], tool_choice="required")
-    assert caught.value.param == "tools"
+    assert caught.value.param == "tools[0].function.parameters"
     assert llm.chat(messages, GREEDY, tools=[tool]).choices
 
 
