@@ -95,6 +95,21 @@ def test_zero_and_extreme_activations_stay_finite() -> None:
             assert np.isfinite(run_linear(context, x, weight)).all(), (isa, fmt)
 
 
+@pytest.mark.parametrize("fmt", [f for f in Format if f.is_quantised], ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_sums_of_the_largest_quants_do_not_overflow(fmt: Format, isa: str) -> None:
+    context = kernels.Context(1, isa)
+    for quant in (0, fmt.max_quant):
+        one = np.float16(1) * np.ones((16, 2), np.float16)
+        quants = np.full((16, 64), quant, np.uint8)
+        data = layout.pack_quants(layout.Quants(fmt, quants, one, one if fmt.has_offset else None))
+        weight = kernels.Weight(int(fmt), 16, 64, data)
+        for x in (np.full((3, 64), 127, np.float32), np.full((3, 64), -127, np.float32)):
+            np.testing.assert_array_equal(
+                run_linear(context, x, weight), reference.linear(x, data, fmt, 16)
+            )
+
+
 @pytest.mark.parametrize("fmt", list(Format), ids=lambda fmt: fmt.name)
 @pytest.mark.parametrize("isa", ISAS)
 def test_embedding_rows_equal_the_unpacked_weight(fmt: Format, isa: str) -> None:

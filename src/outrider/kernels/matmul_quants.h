@@ -67,7 +67,8 @@ void quant_panels(const QuantPass& pass) {
       const Vf offset = kHasOffset ? vload_half(plane + 32) : vset(0.0f);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        acc[p][r] = vfma(vto_float(dot[p][r]), scale * vset(rows->scale[lane + r]), acc[p][r]);
+        const Vf sum = final_sum<kFourBits, kHasOffset>(dot[p][r], rows->bias[lane + r]);
+        acc[p][r] = vfma(sum, scale * vset(rows->scale[lane + r]), acc[p][r]);
         if (kHasOffset) acc[p][r] = vfma(offset, vset(rows->sum[lane + r]), acc[p][r]);
       }
     }

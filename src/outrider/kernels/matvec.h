@@ -32,7 +32,8 @@ void quant_panel_row(float* out, const ActivationTile* tiles, int64_t row, const
       dot = dot_quad<kFourBits>(dot, quads[0], q + (kFourBits ? 4 * i : 8 * i));
       dot = dot_quad<kFourBits>(dot, quads[1], q + (kFourBits ? 4 * i + 16 : 8 * i + 4));
     }
-    sum = vfma(vto_float(dot), vload_half(tile + kQuantBytes) * vset(x->scale[lane]), sum);
+    sum = vfma(final_sum<kFourBits, kHasOffset>(dot, x->bias[lane]),
+               vload_half(tile + kQuantBytes) * vset(x->scale[lane]), sum);
     if (kHasOffset) sum = vfma(vload_half(tile + kQuantBytes + 32), vset(x->sum[lane]), sum);
   }
   add_rows<1>(out, 0, &sum, width, accumulate);

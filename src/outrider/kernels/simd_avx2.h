@@ -120,19 +120,26 @@ inline __m256i broadcast_quad(const int8_t* x) {
   memcpy(&quad, x, 4);
   return _mm256_set1_epi32(quad);
 }
-inline __m256i dot_half(__m256i acc, __m256i w, __m256i x) {
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
-}
+// Nibbles times int8 fit 16 bits over a whole group: 2 x 15 x 127 per product, 8 of them. So they are
+// added up there, and pairs of sums only once, at its end.
+inline Vi start_nibbles(int32_t) { return viset(0); }
 inline Vi dot_nibbles(Vi acc, Bytes w, const int8_t* x) {
   const __m256i quad = broadcast_quad(x);
-  return {dot_half(acc.a, w.a, quad), dot_half(acc.b, w.b, quad)};
+  return {_mm256_add_epi16(acc.a, _mm256_maddubs_epi16(w.a, quad)),
+          _mm256_add_epi16(acc.b, _mm256_maddubs_epi16(w.b, quad))};
+}
+inline Vi finish_nibbles(Vi acc, int32_t bias) {
+  const __m256i ones = _mm256_set1_epi16(1), start = _mm256_set1_epi32(bias);
+  return {_mm256_add_epi32(start, _mm256_madd_epi16(acc.a, ones)),
+          _mm256_add_epi32(start, _mm256_madd_epi16(acc.b, ones))};
 }
 // maddubs would saturate on quants up to 255, so the sign of w - 128 moves to x: |w - 128| * ±x
 // stays within int16. The result is that of w - 128, which the caller allows for.
 constexpr bool kByteDotIsSigned = true;
 inline __m256i signed_dot_half(__m256i acc, __m256i w, __m256i x) {
   const __m256i s = _mm256_xor_si256(w, _mm256_set1_epi8(int8_t(-128)));
-  return dot_half(acc, _mm256_abs_epi8(s), _mm256_sign_epi8(x, s));
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(s), _mm256_sign_epi8(x, s));
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 inline Vi dot_bytes(Vi acc, Bytes w, const int8_t* x) {
   const __m256i quad = broadcast_quad(x);

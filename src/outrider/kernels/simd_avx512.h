@@ -76,6 +76,9 @@ inline Bytes low_nibbles(Bytes a) { return {_mm512_and_si512(a.v, _mm512_set1_ep
 inline Bytes high_nibbles(Bytes a) {
   return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};
 }
+// The sum of a group of nibbles is that of its products and of the bias, wherever that comes in.
+inline Vi start_nibbles(int32_t bias) { return viset(bias); }
+inline Vi finish_nibbles(Vi acc, int32_t) { return acc; }
 constexpr bool kByteDotIsSigned = false;
 // acc[i] += sum of w[i, 0..3] * x[0..3]
 inline Vi dot_nibbles(Vi acc, Bytes w, const int8_t* x) {

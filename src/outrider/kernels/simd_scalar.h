@@ -144,6 +144,9 @@ inline Bytes high_nibbles(Bytes a) {
   for (int i = 0; i < 64; ++i) r.v[i] = a.v[i] >> 4;
   return r;
 }
+// The sum of a group of nibbles is that of its products and of the bias, wherever that comes in.
+inline Vi start_nibbles(int32_t bias) { return viset(bias); }
+inline Vi finish_nibbles(Vi acc, int32_t) { return acc; }
 constexpr bool kByteDotIsSigned = false;
 inline Vi dot_nibbles(Vi acc, const Bytes& w, const int8_t* x) {
   Vi r;

@@ -27,9 +27,13 @@ inline void add_rows(float* out, int64_t out_stride, const Vf* acc, int64_t widt
 // The integer sum of a group starts at what turns u8 quants into signed ones.
 template <bool kFourBits, bool kHasOffset>
 inline Vi initial_sum(int32_t bias) {
-  if (kFourBits) return viset(kHasOffset ? 0 : bias);
+  if (kFourBits) return start_nibbles(kHasOffset ? 0 : bias);
   if (kByteDotIsSigned) return viset(kHasOffset ? -16 * bias : 0);
   return viset(kHasOffset ? 0 : 16 * bias);
+}
+template <bool kFourBits, bool kHasOffset>
+inline Vf final_sum(Vi sum, int32_t bias) {
+  return vto_float(kFourBits ? finish_nibbles(sum, kHasOffset ? 0 : bias) : sum);
 }
 
 // Quads `2 i` and `2 i + 1` in the order of the tile: nibbles come as (j, j + 4), bytes as (j, j + 1).
