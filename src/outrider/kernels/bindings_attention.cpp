@@ -1,4 +1,6 @@
 // Attention over the paged cache and writing into it.
+#include <algorithm>
+
 #include "bindings.h"
 
 namespace outrider {
@@ -87,8 +89,10 @@ void store_kv(Context& context, const ConstHeads& k, const ConstHeads& v, const 
     for (int64_t t = 0; t < num_rows; ++t)
       require(slots[t] >= 0 && slots[t] < arrays.num_blocks() * kBlock,
               "slot_mapping: slot outside the cache");
-    c.for_rows(num_rows, row, [&](int64_t t) {
-      c.kernels().store_kv_row(arrays.view, k.data() + t * row, v.data() + t * row, slots[t]);
+    const int64_t num_parts = (num_rows + kBlock - 1) / kBlock;
+    c.for_rows(num_parts, kBlock * row, [&](int64_t part) {
+      const int64_t t = part * kBlock, count = std::min(kBlock, num_rows - t);
+      c.kernels().store_kv_rows(arrays.view, k.data() + t * row, v.data() + t * row, slots + t, count);
     });
   });
 }

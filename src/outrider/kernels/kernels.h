@@ -139,8 +139,9 @@ struct Kernels {
   void (*add_row)(float* out, const float* x, int64_t cols);
   // out [C] = factor * x; out may be x.
   void (*scale_row)(float* out, const float* x, float factor, int64_t cols);
-  // Write a token's k and v [KV, D] into slot `slot` = block * 16 + offset of the cache.
-  void (*store_kv_row)(const KvView& cache, const float* k, const float* v, int64_t slot);
+  // Write the k and v [rows, KV, D] of some tokens into slots block * 16 + offset of the cache.
+  void (*store_kv_rows)(const KvView& cache, const float* k, const float* v, const int32_t* slots,
+                        int64_t num_rows);
   // Softmax of a tile's rows over the keys of piece `piece` (positions 256 p .. 256 p + 255). Blocks
   // that no row sees are not read. scratch has attend_scratch_floats(Dp) floats.
   void (*attend_piece)(PartialSoftmax result, float* scratch, const QueryTile& tile, const KvHead& kv,

@@ -17,17 +17,28 @@ namespace outrider {
 namespace {
 
 // The first `count` of 16 values, the other lanes 0; and the way back.
+#if defined(__AVX512F__)
+inline __mmask16 first_lanes(int64_t count) { return __mmask16((1 << count) - 1); }
+#endif
 inline Vf vload_part(const float* p, int64_t count) {
   if (count >= 16) return vload(p);
+#if defined(__AVX512F__)
+  return {_mm512_maskz_loadu_ps(first_lanes(count), p)};
+#else
   float lanes[16] = {};
   memcpy(lanes, p, size_t(count) * 4);
   return vload(lanes);
+#endif
 }
 inline void vstore_part(float* p, Vf a, int64_t count) {
   if (count >= 16) return vstore(p, a);
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, first_lanes(count), a.v);
+#else
   float lanes[16];
   vstore(lanes, a);
   memcpy(p, lanes, size_t(count) * 4);
+#endif
 }
 
 // Sum and maximum over the lanes, halving each time (i with i + 8, then + 4, + 2, + 1): the same

@@ -79,6 +79,16 @@ inline __m256 round_bf16_half(__m256 x) {
 }
 // The nearest bf16 (ties to even), as floats.
 inline Vf vround_bf16(Vf x) { return {round_bf16_half(x.a), round_bf16_half(x.b)}; }
+inline __m256i bf16_bits_half(__m256 x) {
+  const __m256i rounded = _mm256_srli_epi32(_mm256_castps_si256(round_bf16_half(x)), 16);
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), is_nan);
+}
+// The same as 16 bits each; NaN becomes 0x7fc0.
+inline void vstore_bf16(uint16_t* p, Vf x) {
+  const __m256i mixed = _mm256_packus_epi32(bf16_bits_half(x.a), bf16_bits_half(x.b));
+  _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(mixed, 0xd8));
+}
 inline Vf vload_half(const uint8_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)),
           _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 16)))};

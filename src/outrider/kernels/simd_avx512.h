@@ -59,6 +59,13 @@ inline Vf vround_bf16(Vf a) {
   const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
   return {_mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32(int32_t(0xffff0000u))))};
 }
+// The same as 16 bits each; NaN becomes 0x7fc0.
+inline void vstore_bf16(uint16_t* p, Vf a) {
+  const __m512i rounded = _mm512_srli_epi32(_mm512_castps_si512(vround_bf16(a).v), 16);
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+  const __m512i bits = _mm512_mask_mov_epi32(rounded, is_nan, _mm512_set1_epi32(0x7fc0));
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16(bits));
+}
 inline Vf vload_half(const uint8_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))}; }
 inline Vf vload_int8(const int8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};

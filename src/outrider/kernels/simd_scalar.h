@@ -99,6 +99,10 @@ inline Vf vround_bf16(Vf a) {
   Vf r;
   OUTRIDER_LANES(bf16_to_float(float_to_bf16(a.v[i])));
 }
+// The same as 16 bits each; NaN becomes 0x7fc0.
+inline void vstore_bf16(uint16_t* p, Vf a) {
+  for (int i = 0; i < 16; ++i) p[i] = float_to_bf16(a.v[i]);
+}
 inline Vf vload_half(const uint8_t* p) {
   uint16_t h[16];
   memcpy(h, p, 32);

@@ -24,7 +24,7 @@ constexpr Kernels make_table(const char* name) {
           gelu_row,
           add_row,
           scale_row,
-          store_kv_row,
+          store_kv_rows,
           attend_piece<kBf16Hardware>,
           merge_partial,
           finish_rows,
