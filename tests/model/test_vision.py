@@ -180,7 +180,7 @@ def test_no_tiles_give_no_features() -> None:
     assert tower(model_config(vision), 0).encode(draw_tiles(vision, 0)).shape == (0, 16)
 
 
-@pytest.mark.parametrize(("fmt", "tolerance"), [(Format.BF16, 0.02), (Format.Q8, 0.05)])
+@pytest.mark.parametrize(("fmt", "tolerance"), [(Format.BF16, 0.03), (Format.Q8, 0.06)])
 @pytest.mark.parametrize("name", NAMES)
 def test_smaller_formats_stay_close(name: str, fmt: Format, tolerance: float) -> None:
     config, tiles = model_config(TOWERS[name]), draw_tiles(TOWERS[name], 2)
@@ -206,7 +206,7 @@ def test_the_scratch_of_a_real_tile_is_small() -> None:
         num_heads=16, layer_norm_eps=1e-5, rope_theta=1e4, shuffle=2, adapter_size=4096,
         output_size=4096, patch_token_id=0,
     )  # fmt: skip
-    scratch = TileScratch(vision)
+    scratch = TileScratch(vision, "bf16")
     arrays = [value for value in vars(scratch).values() if isinstance(value, np.ndarray)]
     nbytes = sum(array.nbytes for array in (*arrays, *scratch.cache) if array.base is None)
     assert 30 << 20 < nbytes < 50 << 20

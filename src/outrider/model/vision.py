@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider import kernels
+from outrider.kernels.formats import Format
 from outrider.model.config import ModelConfig, VisionConfig
 from outrider.model.layer import Tensors
 from outrider.model.vision_layer import (
@@ -45,6 +46,8 @@ class VisionTower:
         self._adapter = (tensors.weight("vision.adapter.fc1"), tensors.weight("vision.adapter.fc2"))
         self._projector = tensors.weight("vision.projector")  # [C, output size]
         self._rotation = tile_rotation(self.vision)
+        # Attention is as exact as the weights are.
+        self._kv = "f32" if self._patch_embedding.format == Format.F32 else "bf16"
 
     def encode(self, pixels: NDArray[np.uint8]) -> F32Array:
         """Encode RGB tiles [n, S, S, 3] → [n * M, C], each tile's tokens row by row."""
@@ -61,7 +64,7 @@ class VisionTower:
 
         Between two of them anything else may be computed.
         """
-        s = TileScratch(self.vision)
+        s = TileScratch(self.vision, self._kv)
         context, eps = self.context, self.vision.layer_norm_eps
         patches = cut_patches(tile, self.vision)
         kernels.linear(context, patches, (self._patch_embedding,), (s.normed[:-1],))

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider import kernels
-from outrider.model.config import BLOCK_SIZE, VisionConfig, padded_head_dim
+from outrider.model.config import BLOCK_SIZE, VisionConfig
+from outrider.model.kv_cache import ELEMENTS, block_shapes
 from outrider.model.layer import Tensors
 
 F32Array = NDArray[np.float32]
@@ -75,9 +76,12 @@ class VisionLayer:
 
 
 class TileScratch:
-    """Buffers for one tile; a tower makes them for it and lets them go after it."""
+    """Buffers for one tile; a tower makes them for it and lets them go after it.
 
-    def __init__(self, vision: VisionConfig) -> None:
+    `kv` is the type in which keys and values are kept, "f32" or "bf16".
+    """
+
+    def __init__(self, vision: VisionConfig, kv: str) -> None:
         length, hidden = vision.patches_per_side**2 + 1, vision.hidden_size
 
         def empty(cols: int) -> F32Array:
@@ -91,14 +95,13 @@ class TileScratch:
         heads = (length, vision.num_heads, -1)  # views [P, N, D]
         self.q_heads, self.k_heads = self.q.reshape(heads), self.k.reshape(heads)
         self.v_heads, self.attended_heads = self.v.reshape(heads), self.attended.reshape(heads)
-        self._lay_out_cache(length, vision.num_heads, vision.head_dim)
+        self._lay_out_cache(length, vision.num_heads, vision.head_dim, kv)
 
-    def _lay_out_cache(self, length: int, num_heads: int, head_dim: int) -> None:
+    def _lay_out_cache(self, length: int, num_heads: int, head_dim: int, kv: str) -> None:
         """Make a KV cache that holds one sequence, which every block writes anew."""
         num_blocks = -(-length // BLOCK_SIZE)
-        k_shape = (num_blocks, num_heads, head_dim, BLOCK_SIZE)
-        v_shape = (num_blocks, num_heads, BLOCK_SIZE, padded_head_dim(head_dim))
-        self.cache = (np.zeros(k_shape, np.float32), np.zeros(v_shape, np.float32))
+        k_shape, v_shape = block_shapes((num_blocks, num_heads), head_dim, kv)
+        self.cache = (np.zeros(k_shape, ELEMENTS[kv]), np.zeros(v_shape, ELEMENTS[kv]))
         self.slots = np.arange(length, dtype=np.int32)
         self.sequence = (
             np.arange(num_blocks, dtype=np.int32)[None, :],
