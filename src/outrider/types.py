@@ -211,6 +211,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     grammar: Grammar | None = None  # of the text; calls of tools have their own
     stream: bool = False
     cache_salt: str = ""  # prefix-cache blocks are shared only between equal salts
+    is_background: bool = False  # nobody waits for the answer: others come first
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.prompts):

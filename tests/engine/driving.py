@@ -163,6 +163,7 @@ def arrivals(draw: st.DrawFn, *, with_images: bool = False) -> list[Arrival]:
             draw(samplings()),
             draw(st.sampled_from(["", "other"])),
             images=images,
+            is_background=draw(st.booleans()),
         )
         result.append(
             Arrival(draw(st.integers(0, 20)), draw(st.none() | st.integers(0, 40)), request)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
+import msgspec
 import pytest
 
 from fake_engine import SPECIAL, FakeTokenizer
@@ -156,6 +157,24 @@ def test_more_than_max_pending_requests_are_refused_and_leaving_makes_room() -> 
         assert provider.num_pending == 0
 
     asyncio.run(fill())
+
+
+def test_background_requests_take_no_place_in_the_queue() -> None:
+    client = FakeClient(short_answers)
+    provider = make_provider(client, max_pending=1)
+    background = msgspec.structs.replace(request(), is_background=True)
+
+    async def fill() -> None:
+        live = provider.generate(request())
+        assert await anext(live) == Started("fake")
+        stream = provider.generate(background)
+        assert await anext(stream) == Started("fake")
+        assert provider.num_pending == 1
+        await stream.aclose()
+        await live.aclose()
+
+    asyncio.run(fill())
+    assert [submit.is_background for submit in client.submitted] == [False, True]
 
 
 @pytest.mark.parametrize("error", [EngineFailed("it died"), InvalidRequest("no", "seed")])

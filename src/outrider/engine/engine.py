@@ -278,6 +278,7 @@ class Engine:
                     detokenizer=Detokenizer(self._text, params.stop),
                     logprobs=None if params.logprobs is None else LogprobBuffer(),
                     lookup=request.lookup_token_ids,
+                    is_background=request.is_background,
                 )
             )
             self._next_seq_id += 1

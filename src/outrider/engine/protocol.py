@@ -33,6 +33,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     images: tuple[TiledImage, ...] = ()
     grammar: Grammar | None = None
     lookup_token_ids: tuple[int, ...] = ()  # a text that the answers are expected to be like
+    is_background: bool = False  # gives way to requests that somebody waits for
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):

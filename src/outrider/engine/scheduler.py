@@ -3,7 +3,8 @@
 There are no phases: a step lets every sequence catch up with its tokens, as far as
 `max_num_batched_tokens` allows. Decoding sequences come first, and while there are any the
 predicted time of a step is bounded, so that a long prompt never holds them up; then started
-prompts, then waiting ones. Age decides every tie; the youngest gives way.
+prompts, then waiting ones. Age decides every tie; the youngest gives way. Background sequences
+count as younger than all others, and while others run they get a small share of the time only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from outrider.engine.background import BackgroundShare
 from outrider.engine.block_manager import FREED, BlockManager
 from outrider.engine.prompt_images import Features
 from outrider.engine.sequence import Sequence
@@ -76,6 +78,12 @@ class Plan:
             work.add(sequence.num_computed_tokens, count + len(sequence.draft))
         return work
 
+    def background_share(self) -> float:
+        """Give the share of the step's tokens that are background sequences'."""
+        counts = zip(self.sequences, self.num_scheduled_tokens, strict=True)
+        num_background = sum(count for sequence, count in counts if sequence.is_background)
+        return num_background / max(1, sum(self.num_scheduled_tokens))
+
     def _kv_slots(self, tables: Items[array[int]], block_size: int) -> KvSlots:
         slots, stacked = array("i"), array("i")
         widest = max(len(table) for table in tables)
@@ -104,7 +112,7 @@ class Plan:
 
 
 class Scheduler:
-    """Keeps the running and the waiting sequences, both oldest first."""
+    """Keeps the running and the waiting sequences, both oldest first, background ones last."""
 
     def __init__(
         self,
@@ -120,6 +128,7 @@ class Scheduler:
         self.max_step_s = max_step_s  # while sequences decode; 0: no bound
         self.step_times = StepTimes()
         self._decode_s = 0.0  # the last step without a prompt
+        self._background = BackgroundShare()
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.num_preemptions = 0
@@ -138,7 +147,11 @@ class Scheduler:
     @property
     def side_time_s(self) -> float:
         """Seconds that may pass between two steps with anything else, such as an image."""
-        is_decoding = any(s.num_computed_tokens >= s.num_prompt_tokens for s in self.running)
+        is_decoding = any(
+            s.num_computed_tokens >= s.num_prompt_tokens
+            for s in self.running
+            if not s.is_background
+        )
         if not self.max_step_s or not is_decoding:
             return math.inf
         # In large models steps take longer than the bound anyway: images get as much again.
@@ -149,17 +162,32 @@ class Scheduler:
 
         `spent_s` have passed since the last step with something else.
         """
+        plan = self._plan(spent_s, self._has_background_turn())
+        if not plan.sequences:  # the others wait for their images
+            plan = self._plan(spent_s, has_background=True)
+        return plan
+
+    def _has_background_turn(self) -> bool:
+        if self.waiting and not self.waiting[0].is_background:
+            return False
+        is_alone = not self.running or self.running[0].is_background
+        return is_alone or self._background.has_turn
+
+    def _plan(self, spent_s: float, has_background: bool) -> Plan:
+        """Plan one step; without background sequences their slots and blocks are free to take."""
         plan = Plan([], [])
         num_preemptions = self.num_preemptions
-        self._make_room()
-        budget = self._schedule_running(plan, spent_s)
+        self._make_room(has_background)
+        budget = self._schedule_running(plan, spent_s, has_background)
         # What was just preempted must not come back at once and evict the next one.
         if num_preemptions == self.num_preemptions:
-            self._admit_waiting(plan, budget)
+            self._admit_waiting(plan, budget, has_background)
         return plan
 
     def observe(self, plan: Plan, time_s: float) -> None:
         """Learn from the measured time of a plan that isn't committed yet."""
+        if not self.running or not self.running[0].is_background:
+            self._background.observe(plan.background_share(), time_s)
         # Steps without a prompt are another regime: one row has kernels of its own, and few rows
         # meet few experts.
         has_prompt = sum(plan.num_scheduled_tokens) > len(plan.sequences)
@@ -175,11 +203,13 @@ class Scheduler:
             if sequence.siblings and sequence.num_computed_tokens >= sequence.num_prompt_tokens:
                 self._release_siblings(sequence)
 
-    def _make_room(self) -> None:
-        """See that every running sequence can go on by a token."""
+    def _make_room(self, has_background: bool) -> None:
+        """See that every running sequence that takes part can go on by a token."""
         index = 0
         while index < len(self.running):
             sequence = self.running[index]
+            if sequence.is_background and not has_background:
+                break
             if self.blocks.make_room(sequence):
                 index += 1
             else:
@@ -190,9 +220,11 @@ class Scheduler:
         self.blocks.free(sequence)
         insort(self.waiting, sequence, key=_age)
 
-    def _schedule_running(self, plan: Plan, spent_s: float) -> Budget:
+    def _schedule_running(self, plan: Plan, spent_s: float, has_background: bool) -> Budget:
         behind: list[Sequence] = []
         for sequence in self.running:
+            if sequence.is_background and not has_background:
+                break
             if sequence.num_tokens - sequence.num_computed_tokens > 1:
                 behind.append(sequence)
             else:
@@ -205,24 +237,33 @@ class Scheduler:
             self._schedule(plan, sequence, budget)
         return budget
 
-    def _admit_waiting(self, plan: Plan, budget: Budget) -> None:
+    def _admit_waiting(self, plan: Plan, budget: Budget, has_background: bool) -> None:
         index = 0
-        while index < len(self.waiting) and len(self.running) < self.max_num_seqs:
-            if budget.is_spent:
-                break
+        while index < len(self.waiting) and not budget.is_spent:
             sequence = self.waiting[index]
+            if sequence.is_background and not has_background:
+                break
             if not self._has_features(sequence):  # younger ones need not wait for its images
                 index += 1
                 continue
-            # One spare block per running sequence, or the newcomer would be preempted soon.
-            promised = sum(self.blocks.num_promised(other) for other in self.running)
-            if not self.blocks.allocate(sequence, len(self.running), promised):
-                break
+            while not self._take_place(sequence):
+                # One in the plan can't leave any more.
+                if has_background or not self.running or not self.running[-1].is_background:
+                    return
+                self._preempt(self.running.pop())
             del self.waiting[index]
             insort(self.running, sequence, key=_age)
             if sequence.num_cached_tokens is None:
                 sequence.num_cached_tokens = sequence.num_computed_tokens
             self._schedule(plan, sequence, budget)
+
+    def _take_place(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence its first blocks, if there is a slot and room for it."""
+        if len(self.running) >= self.max_num_seqs:
+            return False
+        # One spare block per running sequence, or the newcomer would be preempted soon.
+        promised = sum(self.blocks.num_promised(other) for other in self.running)
+        return self.blocks.allocate(sequence, len(self.running), promised)
 
     def _has_features(self, sequence: Sequence) -> bool:
         images = sequence.images
@@ -257,5 +298,5 @@ def _extend_slots(
         slots.extend(range(base + max(start, first), base + min(end, first + block_size)))
 
 
-def _age(sequence: Sequence) -> int:
-    return sequence.id.seq_id
+def _age(sequence: Sequence) -> tuple[bool, int]:
+    return sequence.is_background, sequence.id.seq_id

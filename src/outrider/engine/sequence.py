@@ -84,6 +84,7 @@ class Sequence:
     num_registered_blocks: int = 0  # full blocks that the prefix cache knows
     num_cached_tokens: int | None = None  # prefix hits of the first admission; None: not yet
     is_finished: bool = False
+    is_background: bool = False  # gives way to all that aren't
     siblings: list[Sequence] = field(default_factory=list)  # wait until the prompt is computed
 
     @property

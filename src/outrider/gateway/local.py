@@ -51,7 +51,7 @@ class ModelFacts:
 
 
 class LocalProvider:
-    """Answers from one engine process; at most `max_pending` requests at a time."""
+    """Answers from one engine process; at most `max_pending` requests at a time wait for it."""
 
     def __init__(
         self, name: str, client: EngineClient, facts: ModelFacts, max_pending: int
@@ -87,18 +87,19 @@ class LocalProvider:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer to a request; see `Provider`."""
-        if self.num_pending >= self._max_pending:
+        if self.num_pending >= self._max_pending and not request.is_background:
             raise EngineOverloaded(
                 f"{self.num_pending} requests are running or waiting for {self.name}; "
                 "try again later or start with a larger --max-queue"
             )
-        self.num_pending += 1
+        # Background requests take no place in the queue; whoever sends them bounds their number.
+        self.num_pending += not request.is_background
         try:
             async with aclosing(self._generate(request)) as events:
                 async for event in events:
                     yield event
         finally:
-            self.num_pending -= 1
+            self.num_pending -= not request.is_background
 
     async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         if not self.client.ready:
@@ -140,6 +141,7 @@ class LocalProvider:
             request.cache_salt,
             prompts[0].images,
             use.grammar,
+            is_background=request.is_background,
         )
         return submit, use
 
