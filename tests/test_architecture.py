@@ -42,7 +42,10 @@ LAYERS = {
     "text": {*BASE},
     "model": {*BASE, "kernels", "checkpoints"},
     "engine": {*BASE, "kernels", "model", "checkpoints", "text"},
-    "dialects": {"errors", "types"},
+    "batch_types": {"types"},
+    # Files, the database and its migrations; knows no wire and no engine.
+    "storage": {"errors", "batch_types"},
+    "dialects": {"errors", "types", "batch_types"},
     "gateway": {"errors", "types", "config", "dialects"},
     "gateway.local": {
         "errors", "types", "config", "model.config", "text",
@@ -51,7 +54,7 @@ LAYERS = {
     "gateway.embeddings": {
         "errors", "types", "model.config", "text", "engine.client", "engine.protocol",
     },
-    "server": {"errors", "types", "config", "dialects", "gateway"},
+    "server": {"errors", "types", "batch_types", "config", "dialects", "gateway", "storage"},
     # Builds what the server needs; the only part of it that knows files and processes.
     "server.run": {
         "machine",

@@ -7,11 +7,13 @@ OutriderError
 │   │   └── ContextLengthExceeded   400  num_prompt_tokens, max_model_len
 │   │       └── InputTooLong        400  the same for a text to embed
 │   ├── ModelNotFound               404
+│   ├── NotFound                    404  a file or batch that isn't there, or is another key's
 │   ├── PayloadTooLarge             413
 │   └── RequestTimeout              408  the client stopped sending its body
 ├── EngineError
 │   ├── EngineOverloaded            503  retryable; queue full, restarting or draining
 │   └── EngineFailed                500  retryable; the engine process died or a step raised
+├── StorageError                    503  the data folder is full, read-only, in use or broken
 └── ConfigError                     exit code 2 at start-up, never at run time
     ├── CheckpointError             a model file that can't be read or doesn't fit together
     └── StoreError                  a model that can't be fetched, found or written
@@ -96,8 +98,15 @@ class ModelNotFound(RequestError):
     code = "model_not_found"
 
 
+class NotFound(RequestError):
+    """There is no such file or batch, or it belongs to another key."""
+
+    status = 404
+    code = "not_found"
+
+
 class PayloadTooLarge(RequestError):
-    """The request body is longer than --max-request-bytes."""
+    """The request body, or a file, is longer than its setting allows."""
 
     status = 413
     code = "payload_too_large"
@@ -131,6 +140,13 @@ class EngineFailed(EngineError):
     """The engine process died, or a step raised, while this request was running."""
 
     code = "engine_failed"
+
+
+class StorageError(OutriderError):
+    """The data folder, or the database in it, can't be read or written."""
+
+    status = 503
+    code = "storage_unavailable"
 
 
 class ConfigError(OutriderError):

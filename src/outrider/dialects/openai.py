@@ -29,10 +29,12 @@ from outrider.errors import (
     EngineOverloaded,
     InvalidRequest,
     ModelNotFound,
+    NotFound,
     OutriderError,
     PayloadTooLarge,
     RequestError,
     RequestTimeout,
+    StorageError,
     UnsupportedParameter,
 )
 from outrider.types import (
@@ -264,10 +266,12 @@ _ERRORS_BY_CODE: dict[str, type[Any]] = {
             InvalidRequest,
             UnsupportedParameter,
             ModelNotFound,
+            NotFound,
             PayloadTooLarge,
             RequestTimeout,
             EngineOverloaded,
             EngineFailed,
+            StorageError,
         )
     },
 }
