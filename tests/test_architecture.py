@@ -46,6 +46,7 @@ LAYERS = {
     # Files, the database and its migrations; knows no wire and no engine.
     "storage": {"errors", "batch_types"},
     "dialects": {"errors", "types", "batch_types"},
+    "functions": {"errors", "types"},
     "gateway": {"errors", "types", "config", "dialects"},
     "gateway.local": {
         "errors", "types", "config", "model.config", "text",
@@ -54,11 +55,14 @@ LAYERS = {
     "gateway.embeddings": {
         "errors", "types", "model.config", "text", "engine.client", "engine.protocol",
     },
-    "server": {"errors", "types", "batch_types", "config", "dialects", "gateway", "storage"},
+    "server": {
+        "errors", "types", "batch_types", "config", "dialects", "functions", "gateway", "storage",
+    },
     # Builds what the server needs; the only part of it that knows files and processes.
     "server.run": {
         "machine",
-        "errors", "config", "server", "gateway", "engine.client", "text", "checkpoints",
+        "errors", "config", "server", "functions", "gateway", "engine.client", "text",
+        "checkpoints",
     },
     "llm": {*BASE, "engine", "text", "dialects", "llm_input"},
     "llm_input": {"errors", "types", "dialects", "text"},

@@ -177,6 +177,13 @@ class NamedTool(msgspec.Struct, frozen=True):
 ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 
+class EmbeddedFunction(msgspec.Struct, frozen=True):
+    """JavaScript that stands for the tool of its name: the server runs it when the model calls."""
+
+    name: str
+    code: str
+
+
 class Grammar(msgspec.Struct, frozen=True):
     """What an answer must match; enforced token by token, or refused when it can't be.
 
@@ -208,6 +215,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
+    functions: tuple[EmbeddedFunction, ...] = ()  # of some of the tools
     grammar: Grammar | None = None  # of the text; calls of tools have their own
     stream: bool = False
     cache_salt: str = ""  # prefix-cache blocks are shared only between equal salts
