@@ -15,7 +15,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: setup build test parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve llama-server serve ci clean sanitize help
+.PHONY: setup build test parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve perplexity llama-server serve ci clean sanitize help
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-kernels  measure single kernels against the machine's limits"
 	@echo "make bench-embeddings  measure embeddings side by side with sentence-transformers"
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
+	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
 	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
 	@echo "make ci       lint, test, parity and sanitize"
@@ -65,6 +66,10 @@ bench-kernels: $(VENV)/.installed
 bench-embeddings: $(VENV)/.extra-bench-embeddings
 	@$(BIN)/outrider pull all-minilm-l6-v2
 	@$(BIN)/python benchmarks/embeddings.py $(ARGS)
+
+perplexity: $(VENV)/.installed
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/python benchmarks/perplexity.py --model $(MODEL) $(ARGS)
 
 bench-serve: $(VENV)/.installed
 	@$(BIN)/outrider pull $(MODEL)

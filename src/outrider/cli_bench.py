@@ -80,6 +80,7 @@ def _machine(engine: EngineConfig) -> dict[str, str | int | float]:
         "memory_gb": round((total_memory_bytes() or 0) / 1e9, 1),
         "model": engine.model,
         "weights": engine.weights,
+        "activations": engine.activations,
         "threads": engine.threads or num_cores(),
         "isa": kernels.supported_isas()[0] if engine.isa == "auto" else engine.isa,
     }

@@ -90,6 +90,12 @@ ENGINE_SETTINGS = (
         "Format of the KV cache; auto is f32 with f32 weights and bf16 otherwise",
         choices=("auto", "f32", "bf16", "int8"),
     ),
+    Setting(
+        "activations",
+        "int8",
+        "What activations are rounded to where they meet quantised weights; bf16 is slower",
+        choices=("int8", "bf16"),
+    ),
     Setting("kv_memory_mib", 0, "Memory for the KV cache in MiB; 0 chooses", maximum=1 << 30),
     Setting("max_model_len", 0, "Longest sequence in tokens; 0 is the model's own"),
     Setting("max_num_seqs", 32, "Sequences decoded together in one step", minimum=1, maximum=4096),
@@ -174,6 +180,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     model: str = DEFAULT_MODEL
     weights: str = "auto"
     kv: str = "auto"
+    activations: str = "int8"
     kv_memory_mib: int = 0
     max_model_len: int = 0
     max_num_seqs: int = 32

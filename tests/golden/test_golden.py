@@ -102,6 +102,17 @@ def test_perplexity_of_int4_weights_is_close_to_the_reference(model_path: Path) 
     assert text_perplexity(llm) == pytest.approx(GOLDENS["text"]["perplexity"], rel=0.01)
 
 
+def test_bf16_activations_come_closer_than_int8(model_path: Path) -> None:
+    golden: Golden = GOLDENS["prompts"][WITH_LOGITS[0]]
+    differences = {}
+    for activations in ("int8", "bf16"):
+        with LLM(str(model_path), kv="f32", activations=activations) as llm:
+            logits = llm.logits(golden["prompt_token_ids"])
+        differences[activations] = logits_difference(golden, logits)
+    # Weights are the same; bf16 keeps 8 bits of every value, int8 of the largest of 32.
+    assert 0 < differences["bf16"] < 0.6 * differences["int8"]
+
+
 def text_perplexity(llm: LLM) -> float:
     token_ids = llm.tokenize(TEXT)[: GOLDENS["text"]["num_tokens"]]
     return math.exp(mean_nll(llm.logits(token_ids), token_ids))

@@ -120,4 +120,4 @@ def make_context(config: EngineConfig) -> kernels.Context:
             f"isa is {config.isa!r} but this machine has {', '.join(kernels.supported_isas())}; "
             "choose one of them or auto"
         )
-    return kernels.Context(config.threads or num_cores(), config.isa)
+    return kernels.Context(config.threads or num_cores(), config.isa, config.activations)

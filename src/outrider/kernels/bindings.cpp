@@ -10,11 +10,13 @@
 namespace outrider {
 namespace {
 
-std::unique_ptr<Context> make_context(int num_threads, const std::string& isa) {
+std::unique_ptr<Context> make_context(int num_threads, const std::string& isa,
+                                      const std::string& activations) {
   require(num_threads >= 1 && num_threads <= 1024, "num_threads must be 1 to 1024");
   const Kernels* kernels = find_kernels(isa);
   if (!kernels) throw nb::value_error(("isa: this machine has no " + isa).c_str());
-  return std::make_unique<Context>(num_threads, kernels);
+  require(activations == "int8" || activations == "bf16", "activations: must be int8 or bf16");
+  return std::make_unique<Context>(num_threads, kernels, activations == "bf16");
 }
 
 // What `body` has called; it is run meanwhile. Calls of other contexts aren't recorded.
@@ -52,8 +54,9 @@ NB_MODULE(_kernels, m) {
   using namespace nb::literals;
   m.doc() = "Outrider's compute kernels; shapes in kernels.h, meaning in reference.py.";
   nb::class_<Context>(m, "Context", "Compute threads, an instruction set and scratch memory.")
-      .def(nb::new_(&make_context), "num_threads"_a, "isa"_a = "auto")
+      .def(nb::new_(&make_context), "num_threads"_a, "isa"_a = "auto", "activations"_a = "int8")
       .def_prop_ro("isa", [](const Context& c) { return c.kernels().name; })
+      .def_prop_ro("activations", [](const Context& c) { return c.keeps_bf16() ? "bf16" : "int8"; })
       .def_prop_ro("num_threads", &Context::num_threads);
   nb::class_<Program>(m, "Program", "Recorded kernel calls; keeps their arrays alive.")
       .def("run", &run, "context"_a)

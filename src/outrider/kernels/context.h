@@ -96,10 +96,13 @@ struct SamplingScratch {
 
 class Context {
  public:
-  Context(int num_threads, const Kernels* kernels) : pool_(num_threads), kernels_(kernels) {}
+  // With `keeps_bf16` activations are rounded to bf16 where they meet quantised weights, not to int8.
+  Context(int num_threads, const Kernels* kernels, bool keeps_bf16)
+      : pool_(num_threads), kernels_(kernels), keeps_bf16_(keeps_bf16) {}
 
   int num_threads() const { return pool_.num_threads(); }
   const Kernels& kernels() const { return *kernels_; }
+  bool keeps_bf16() const { return keeps_bf16_; }
 
   // Where calls are kept as they are run; nullptr: nowhere.
   Program* recorder() const { return recorder_; }
@@ -198,13 +201,14 @@ class Context {
 
   ThreadPool pool_;
   const Kernels* kernels_;
+  const bool keeps_bf16_;
   Program* recorder_ = nullptr;
   std::vector<RowGroup> groups_;
   std::vector<MatmulTask> tasks_;
   std::vector<RowTile> row_tiles_;
   std::vector<ActivationTile> tiles_;
   std::vector<AttentionTile> attention_tiles_;
-  std::vector<float> padded_, attention_;
+  std::vector<float> padded_, attention_, bf16_sums_;
   std::vector<uint16_t> bf16_;
   std::vector<int32_t> chosen_;  // [T, top_k] experts of each token
   std::vector<Peak> peaks_;

@@ -57,8 +57,8 @@ Activations Context::convert(const Matmul& call) {
   const int64_t cols = call.cols, stride = divide_up(cols, kGroup) * kGroup, groups = stride / kGroup;
   bool to_quants = false, to_bf16 = false, to_f32 = false;
   for (const WeightView& w : call.weights) {
-    to_quants |= w.format >= kQ8;
-    to_bf16 |= w.format == kBf16;
+    to_quants |= w.format >= kQ8 && !keeps_bf16_;
+    to_bf16 |= w.format == kBf16 || (w.format >= kQ8 && keeps_bf16_);
     to_f32 |= w.format == kF32;
   }
   Activations form = {};
@@ -68,10 +68,13 @@ Activations Context::convert(const Matmul& call) {
   }
   if (to_bf16) {
     uint16_t* rounded = grow(bf16_, call.num_rows * stride);
+    float* sums = keeps_bf16_ ? grow(bf16_sums_, call.num_rows * groups) : nullptr;
     for_rows(call.num_rows, cols, [&](int64_t t) {
-      kernels_->round_row_to_bf16(rounded + t * stride, x + t * cols, cols, stride);
+      kernels_->round_row_to_bf16(rounded + t * stride, sums ? sums + t * groups : nullptr, x + t * cols,
+                                  cols, stride);
     });
     form.bf16 = rounded;
+    form.bf16_sums = sums;
   }
   if (to_f32 && stride == cols) {
     form.f32 = x;
@@ -136,6 +139,7 @@ void Context::run_task(const MatmulTask& task, const Matmul& call, const Activat
   Activations rows = form;
   if (form.f32) rows.f32 += group.begin * form.stride;
   if (form.bf16) rows.bf16 += group.begin * form.stride;
+  if (form.bf16_sums) rows.bf16_sums += group.begin * (form.stride / kGroup);
   if (form.tiles) rows.tiles += group.first_tile * (form.stride / kGroup);
   int64_t begin = task.panel_begin, end = task.panel_end;
   for (size_t i = 0; i < call.weights.size() && end > 0; ++i) {

@@ -47,7 +47,8 @@ struct alignas(64) ActivationTile {
 // The rows of x in the form a weight format needs; only the arrays of that form are set.
 struct Activations {
   const float* f32;             // [T, stride]                       format f32
-  const uint16_t* bf16;         // [T, stride]                       format bf16
+  const uint16_t* bf16;         // [T, stride]                       format bf16, and quantised ones
+  const float* bf16_sums;       // [T, stride / 32] of its groups    if activations stay bf16
   const ActivationTile* tiles;  // [ceil(T / 16), stride / 32]       quantised formats
   int64_t stride;               // K rounded up to a multiple of 32
 };
@@ -116,8 +117,9 @@ struct Kernels {
   // Up to 16 rows of x [rows, K] → tiles [group_begin, group_end); what lies beyond K becomes 0.
   void (*quantise_tile)(ActivationTile* tiles, const float* x, int64_t num_rows, int64_t cols,
                         int64_t group_begin, int64_t group_end);
-  // x [K] → bf16 [stride], rounded to nearest even; the padding becomes 0.
-  void (*round_row_to_bf16)(uint16_t* out, const float* x, int64_t cols, int64_t stride);
+  // x [K] → bf16 [stride], rounded to nearest even; the padding becomes 0. sums [stride / 32], unless
+  // null, = the sums of its groups.
+  void (*round_row_to_bf16)(uint16_t* out, float* sums, const float* x, int64_t cols, int64_t stride);
   // out[t, n] (+)= sum_k x[t, k] w[n, k] for the rows t and panels of n in `part`. out has
   // `out_stride` floats per row.
   void (*matmul)(float* out, int64_t out_stride, const Activations& x, const WeightView& w,

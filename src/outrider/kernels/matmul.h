@@ -4,6 +4,7 @@
 // row that comes alone has kernels of its own (matvec.h), which give it the same bits.
 #pragma once
 
+#include "matmul_bf16.h"
 #include "matmul_floats.h"
 #include "matmul_quants.h"
 #include "matvec.h"
@@ -14,6 +15,7 @@ namespace {
 template <bool kBf16Hardware>
 void matmul(float* out, int64_t out_stride, const Activations& x, const WeightView& w,
             const MatmulPart& part) {
+  if (w.format >= kQ8 && !x.tiles) return wide_matmul<kBf16Hardware>(out, out_stride, x, w, part);
   if (part.row_end - part.row_begin == 1)
     return matvec<kBf16Hardware>(out + part.row_begin * out_stride, x, w, part.row_begin, part.panel_begin,
                                  part.panel_end, part.accumulate);

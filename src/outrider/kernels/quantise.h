@@ -42,9 +42,11 @@ void quantise_tile(ActivationTile* tiles, const float* x, int64_t num_rows, int6
   }
 }
 
-void round_row_to_bf16(uint16_t* out, const float* x, int64_t cols, int64_t stride) {
+void round_row_to_bf16(uint16_t* out, float* sums, const float* x, int64_t cols, int64_t stride) {
   for (int64_t k = 0; k < cols; ++k) out[k] = float_to_bf16(x[k]);
   for (int64_t k = cols; k < stride; ++k) out[k] = 0;
+  for (int64_t k = 0; sums && k < stride; k += kGroup)
+    sums[k / kGroup] = vsum(vload_bf16(out + k) + vload_bf16(out + k + 16));
 }
 
 }  // namespace

@@ -37,13 +37,16 @@ def quantise_rows(x: F32Array) -> tuple[NDArray[np.int8], F32Array]:
     return q.reshape(num_rows, -1), largest / np.float32(127)
 
 
-def linear(x: F32Array, data: U8Array, fmt: Format, rows: int) -> F32Array:
+def linear(
+    x: F32Array, data: U8Array, fmt: Format, rows: int, activations: str = "int8"
+) -> F32Array:
     """Multiply x [T, K] with a packed weight [rows, K] → [T, rows].
 
-    bf16 weights meet x rounded to bf16; quantised weights meet x quantised to int8.
+    bf16 weights meet x rounded to bf16; quantised weights meet x quantised to int8, or rounded to
+    bf16 with such `activations`.
     """
     weight = unpack(data, fmt, rows, x.shape[1]).astype(np.float64)
-    if fmt is Format.BF16:
+    if fmt is Format.BF16 or (fmt.is_quantised and activations == "bf16"):
         x = bf16_to_f32(f32_to_bf16(x))
     elif fmt.is_quantised:
         q, scale = quantise_rows(x)
