@@ -86,6 +86,16 @@ def test_native_form_is_answered_where_text_is_generated_too(
     assert provider.requests[0].param == "text"
 
 
+def test_openrouters_form_has_an_id_and_a_cost(server: Running) -> None:
+    body = {"model": f"{MODEL}:free", "input": "abc", "input_type": "query", "mood": 1}
+    reply = server.ask("POST", "/api/v1/embeddings", body | {"provider": {"only": ["x"]}})
+    answer = reply.json()
+    assert answer["id"] == reply.headers["x-generation-id"]
+    assert answer["data"] == [{"object": "embedding", "index": 0, "embedding": [0.0, 3.0]}]
+    assert answer["usage"] == {"prompt_tokens": 3, "total_tokens": 3, "cost": 0, "is_byok": False}
+    assert reply.headers["x-outrider-ignored"] == "mood, provider"
+
+
 def test_many_vectors_are_all_there(server: Running) -> None:
     reply = server.ask("POST", "/v1/embeddings", {"model": MODEL, "input": ["a"] * 500})
     assert [one["embedding"][0] for one in reply.json()["data"]] == list(range(500))
@@ -103,6 +113,8 @@ def test_embedding_models_are_listed_and_shown(server: Running) -> None:
         ("/v1/embeddings", {"model": "fake-model", "input": "a"}, 404, b"'fake-model' makes emb"),
         ("/v1/embeddings", {"model": MODEL}, 400, b'"param":"input"'),
         ("/v1/embeddings", b"{", 400, b"isn't valid JSON"),
+        ("/api/v1/embeddings", {"model": MODEL}, 400, b'"error_type":"invalid_request"'),
+        ("/api/v1/embeddings", {"model": MODEL, "input": [{"type": "text"}]}, 400, b"input[0]"),
         (RUN, {"text": [1]}, 400, b"Type mismatch of '/text/0'"),
         (RUN + "?queueRequest=true", {"text": "a"}, 400, b"batch of embeddings isn't offered"),
         ("/v1/chat/completions", {"model": MODEL, "messages": []}, 400, b"messages"),

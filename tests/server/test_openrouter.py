@@ -133,5 +133,6 @@ def test_models_are_listed_and_shown(server: Running) -> None:
     assert [row["id"] for row in listed["data"]] == [MODEL]
     for name in (MODEL, "alias", f"{MODEL}:free"):
         assert server.ask("GET", f"/api/v1/model/{name}").json()["data"] == listed["data"][0]
-    assert server.ask("GET", "/api/v1/model/gpt-5").status == 400
+    unknown = server.ask("GET", "/api/v1/model/gpt-5")
+    assert (unknown.status, unknown.json()["error"]["code"]) == (404, 404)
     assert server.ask("GET", "/api/v1/models?limit=x").json()["error"]["code"] == 400

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -56,6 +56,11 @@ class _AnswerWire(msgspec.Struct):
 def decode_request(body: bytes, request_id: str) -> DecodedEmbeddings:
     """Read a request's body; raises `InvalidRequest` with the path of the field."""
     wire = decode_json(body, EmbeddingsBody)
+    return read_request(wire, request_id, wire.model)
+
+
+def read_request(wire: EmbeddingsBody, request_id: str, model: str) -> DecodedEmbeddings:
+    """Read the fields of a request, for the model of this name."""
     wanted = wire.encoding_format or "float"
     if wanted not in FORMATS:
         raise InvalidRequest(
@@ -63,7 +68,7 @@ def decode_request(body: bytes, request_id: str) -> DecodedEmbeddings:
         )
     request = EmbeddingRequest(
         request_id=request_id,
-        model=wire.model,
+        model=model,
         texts=read_texts(wire.input, "input"),
         dimensions=wire.dimensions,
     )
@@ -93,8 +98,13 @@ def encode_request(request: EmbeddingRequest, encoding_format: str = "float") ->
     return msgspec.json.encode(body)
 
 
-def encode_answer(answer: Embeddings, encoding_format: str) -> Iterator[bytes]:
-    """Write a whole answer's body, vector by vector: thousands of numbers take time."""
+def encode_answer(
+    answer: Embeddings, encoding_format: str, more: Mapping[str, Any] | None = None
+) -> Iterator[bytes]:
+    """Write a whole answer's body, vector by vector: thousands of numbers take time.
+
+    `more` holds what a service adds behind the vectors, or has instead of what is there.
+    """
     yield b'{"object":"list","data":['
     for index in range(answer.num_texts):
         value: object = answer.vector(index)
@@ -103,7 +113,8 @@ def encode_answer(answer: Embeddings, encoding_format: str) -> Iterator[bytes]:
         yield b"," if index else b""
         yield msgspec.json.encode({"object": "embedding", "index": index, "embedding": value})
     tokens = answer.usage.prompt_tokens
-    rest = {"model": answer.model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    rest = {"model": answer.model, "usage": usage, **(more or {})}
     yield b"]," + msgspec.json.encode(rest)[1:]
 
 

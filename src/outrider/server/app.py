@@ -27,7 +27,12 @@ from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, Outride
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
 from outrider.gateway.local import LocalProvider
-from outrider.server.embeddings import OPENAI_EMBEDDINGS, EmbeddingsRoute, RunRoute
+from outrider.server.embeddings import (
+    OPENAI_EMBEDDINGS,
+    OPENROUTER_EMBEDDINGS,
+    EmbeddingsRoute,
+    RunRoute,
+)
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
 from outrider.server.metrics import CONTENT_TYPE, Metrics
@@ -50,6 +55,7 @@ def build_app(
     """Build the application that serves a catalogue, and embedding models beside it."""
     services = Services(config, catalogue, Metrics(catalogue), embeddings or EmbeddingCatalogue())
     openai_embeddings = EmbeddingsRoute(services, OPENAI_EMBEDDINGS)
+    openrouter_embeddings = EmbeddingsRoute(services, OPENROUTER_EMBEDDINGS)
     run = RunRoute(services, GenerateRoute(services, WorkersAi()))
     pages = Pages(services)
 
@@ -66,6 +72,7 @@ def build_app(
             Route("/v1/models/{model:path}", pages.model),
             generates("/api/v1/chat/completions", openrouter.CHAT_COMPLETIONS),
             generates("/api/v1/completions", openrouter.COMPLETIONS),
+            Route("/api/v1/embeddings", openrouter_embeddings, methods=["POST"]),
             Route(OPENROUTER_MODELS, pages.openrouter_models),
             Route("/api/v1/model/{model:path}", pages.openrouter_model),
             generates(DATAOORTS_PATH, Dataoorts()),
@@ -117,8 +124,9 @@ class Pages:
         """Show one model as OpenRouter does."""
         try:
             entry = self._services.catalogue.find(*spellings(http.path_params["model"]))
-        except ModelNotFound as error:
-            return _error(openrouter.CHAT_COMPLETIONS, error)
+        except ModelNotFound:  # a 404 here, where requests that name such a model get a 400
+            status, body = no_openrouter_route(http.url.path)
+            return _json(body, status)
         row = openrouter_models.encode_model(_card(entry))
         return _json(msgspec.json.encode({"data": row}))
 
@@ -143,7 +151,7 @@ class Pages:
             f"Outrider serves {names}.\n\n"
             "POST /v1/chat/completions, /v1/completions, /v1/embeddings\n"
             "GET  /v1/models, /healthz, /metrics\n"
-            "POST /api/v1/chat/completions, /api/v1/completions, /api/v1\n"
+            "POST /api/v1/chat/completions, /api/v1/completions, /api/v1/embeddings, /api/v1\n"
             f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",
             media_type="text/plain",
         )

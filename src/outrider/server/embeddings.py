@@ -1,4 +1,4 @@
-"""The routes that make embeddings: OpenAI's, and Workers AI's native one beside text generation.
+"""The routes that make embeddings: OpenAI's, OpenRouter's, and Workers AI's beside its text.
 
 They share the reading, the errors and the accounting of `GenerateRoute`. A body of many vectors is
 written piece by piece, so that streams of other requests go on meanwhile.
@@ -13,7 +13,13 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from outrider.dialects import cloudflare_embeddings, openai, openai_embeddings
+from outrider.dialects import (
+    cloudflare_embeddings,
+    openai,
+    openai_embeddings,
+    openrouter,
+    openrouter_embeddings,
+)
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.errors import InvalidRequest, OutriderError
@@ -22,8 +28,9 @@ from outrider.server.generate import Answer, GenerateRoute, Services, reply_erro
 from outrider.server.replies import reply, reply_headers
 from outrider.types import EmbeddingRequest, Embeddings
 
-# Its name and its errors; what it reads and writes is in `openai_embeddings`.
+# Their names and errors; what they read and write is in `openai_embeddings` and its sister.
 OPENAI_EMBEDDINGS = replace(openai.CHAT_COMPLETIONS, name="openai-embeddings")
+OPENROUTER_EMBEDDINGS = replace(openrouter.CHAT_COMPLETIONS, name="openrouter-embeddings")
 PIECES_AT_ONCE = 32  # about 1 ms
 
 
@@ -32,8 +39,7 @@ class EmbeddingsRoute(GenerateRoute):
 
     def answer(self, exchange: Exchange, send: Send) -> Answer:
         """Begin an answer."""
-        is_native = self._dialect.name == WorkersAi.name
-        kind = _NativeAnswer if is_native else _OpenAiAnswer
+        kind = _KINDS.get(self._dialect.name, _OpenAiAnswer)
         return kind(self._services, self._dialect, exchange, send)
 
 
@@ -97,6 +103,18 @@ class _OpenAiAnswer(_Answer):
         await self._reply(openai_embeddings.encode_answer(embeddings, decoded.encoding_format))
 
 
+class _OpenRouterAnswer(_Answer):
+    async def run(self, body: bytes, http: Request) -> None:
+        """Decode the body and answer it."""
+        del http
+        exchange = self._exchange
+        decoded, ignored = openrouter_embeddings.decode_request(body, exchange.request_id)
+        embeddings = await self._embed(decoded.request)
+        answer_id = openrouter.generation_id(exchange.request_id, exchange.created_s)
+        pieces = openrouter_embeddings.encode_answer(embeddings, decoded.encoding_format, answer_id)
+        await self._reply(pieces, ignored)
+
+
 class _NativeAnswer(_Answer):
     async def run(self, body: bytes, http: Request) -> None:
         """Decode the body and answer it."""
@@ -109,3 +127,9 @@ class _NativeAnswer(_Answer):
         )
         embeddings = await self._embed(request)
         await self._reply(cloudflare_embeddings.encode_answer(embeddings), tuple(ignored))
+
+
+_KINDS: dict[str, type[_OpenAiAnswer | _OpenRouterAnswer | _NativeAnswer]] = {
+    OPENROUTER_EMBEDDINGS.name: _OpenRouterAnswer,
+    WorkersAi.name: _NativeAnswer,
+}
