@@ -180,7 +180,8 @@ def test_messages_are_joined_texts_with_known_roles():
     messages = [
         {"role": "developer", "content": parts},
         {"role": "user", "content": "", "name": "Ann"},
-        {"role": "assistant", "content": "c", "tool_calls": [], "refusal": None, "annotations": []},
+        {"role": "assistant", "content": "c", "tool_calls": [], "refusal": None, "annotations": []}
+        | {"provider_specific_fields": None},
         {"role": "tool", "content": "d", "tool_call_id": "1"},
     ]
     assert decode(CHAT_COMPLETIONS, messages=messages).request.messages == (

@@ -71,6 +71,7 @@ class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusal: str | None = None
     audio: Json = None
     annotations: list[Json] | None = None
+    provider_specific_fields: Json = None  # inert; litellm sends its own notes back
 
 
 class FunctionDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
