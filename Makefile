@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := $(VENV)/clients
+NODE_CLIENTS := tests/clients/node_modules/.package-lock.json
 LOG := $(VENV)/install.log
 MODEL ?= smollm2-135m-instruct
 TEST_DATA := bfcl-eval==2026.3.23
@@ -15,13 +17,14 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: setup build test parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve perplexity llama-server serve ci clean sanitize help
+.PHONY: setup build test clients parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve perplexity llama-server serve ci clean sanitize help
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
 	@echo "make test     install what tests need and run them (ARGS= goes to pytest)"
 	@echo "make setup    only install, into .venv"
 	@echo "make build    the same; run it after a change of the C++ kernels"
+	@echo "make clients  run real clients of every wire against a live server (ARGS= goes to pytest)"
 	@echo "make parity   compare with torch and transformers"
 	@echo "make bench    measure side by side with llama-cpp-python (four minutes)"
 	@echo "make bench-avx2  the same with both sides held to AVX2 (builds llama.cpp for it)"
@@ -31,7 +34,7 @@ help:
 	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
 	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
-	@echo "make ci       lint, test, parity and sanitize"
+	@echo "make ci       lint, test, clients, parity and sanitize"
 	@echo "make clean    remove .venv and everything built"
 
 serve: setup
@@ -45,6 +48,12 @@ test: $(VENV)/.extra-test $(VENV)/.test-data
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/outrider pull all-minilm-l6-v2
 	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+clients: $(VENV)/.installed $(CLIENTS)/.installed $(NODE_CLIENTS)
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/outrider pull all-minilm-l6-v2
+	@$(CLIENTS)/bin/python -m pytest -q -rs -c tests/clients/pytest.ini --rootdir tests/clients \
+	--confcutdir tests/clients --server-python $(abspath $(BIN)/python) $(or $(ARGS),tests/clients)
 
 parity: $(VENV)/.extra-test $(VENV)/.extra-parity $(VENV)/.parity-parts
 	@$(BIN)/outrider pull $(MODEL)
@@ -88,10 +97,10 @@ fix: $(VENV)/.extra-test
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(KERNELS)
 
-ci: lint test parity sanitize
+ci: lint test clients parity sanitize
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist tests/clients/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # $(1) what is done, $(2) the command: quiet unless it fails.
 define quietly
@@ -112,14 +121,14 @@ $(VENV)/.python:
 	$(call need,$(PYTHON) -c 'import venv' 2>/dev/null,$(PYTHON) has no venv module: on Debian: apt-get install python3-venv)
 	$(call need,$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(PYTHON) -m pip --version >/dev/null 2>&1,$(PYTHON) has neither ensurepip nor pip: on Debian: apt-get install python3-venv)
 	@rm -rf $(VENV) && mkdir $(VENV)
-	$(call quietly,making $(VENV),$(MAKE_VENV))
+	$(call quietly,making $(VENV),$(call make_venv,$(VENV)))
 	@touch $@
 
 comma := ,
 HAS_HEADERS := import os$(comma) sys$(comma) sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include")$(comma) "Python.h")))
 # Debian splits ensurepip off Python: then the system's pip brings pip into the environment.
-MAKE_VENV = if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); else \
-$(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install pip; fi
+make_venv = if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(1); else \
+$(PYTHON) -m venv --without-pip $(1) && $(PYTHON) -m pip --python $(1)/bin/python install pip; fi
 
 $(VENV)/.installed: $(VENV)/.python pyproject.toml CMakeLists.txt $(KERNELS)
 	$(call quietly,building the kernels and installing Outrider (a minute or two),$(BIN)/python -m pip install -e .)
@@ -141,6 +150,22 @@ $(VENV)/.test-data: $(VENV)/.installed
 $(VENV)/.parity-parts: $(VENV)/.installed
 	$(call quietly,installing parts that parity needs,$(BIN)/python -m pip install --no-deps $(PARITY_PARTS))
 	@touch $@
+
+# Clients that want other versions of what the tests want, so in an environment of their own.
+$(CLIENTS)/.installed: $(VENV)/.python pyproject.toml
+	@rm -rf $(CLIENTS)
+	$(call quietly,making $(CLIENTS),$(call make_venv,$(CLIENTS)))
+	@$(BIN)/python -c '$(EXTRA)' clients > $(CLIENTS)/packages.txt
+	$(call quietly,installing clients (a minute or two),$(CLIENTS)/bin/python -m pip install -r $(CLIENTS)/packages.txt)
+	@touch $@
+
+HAS_NODE := node -e 'process.exit(Number(parseInt(process.versions.node) < 20))' 2>/dev/null && command -v npm >/dev/null
+
+$(NODE_CLIENTS): $(VENV)/.python tests/clients/package.json tests/clients/package-lock.json
+	@if $(HAS_NODE); then echo "installing clients for Node …"; \
+	npm ci --prefix tests/clients --no-audit --no-fund > $(LOG) 2>&1 || { tail -n 40 $(LOG); \
+	echo "installing clients for Node failed; the log is in $(LOG)" >&2; exit 1; }; touch $@; \
+	else echo "no Node 20 or newer with npm found: its clients are skipped"; fi
 
 $(PEER): $(VENV)/.python benchmarks/llama_cpp_build.sh
 	$(call quietly,building llama-server of llama-cpp-python $(LLAMA_CPP) (ten minutes),sh benchmarks/llama_cpp_build.sh $(BIN)/python $(LLAMA_CPP) server $@)
