@@ -218,6 +218,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     functions: tuple[EmbeddedFunction, ...] = ()  # of some of the tools
     grammar: Grammar | None = None  # of the text; calls of tools have their own
     stream: bool = False
+    reject_if_busy: bool = False  # refuse what would have to wait for others
     cache_salt: str = ""  # prefix-cache blocks are shared only between equal salts
     is_background: bool = False  # nobody waits for the answer: others come first
 

@@ -118,6 +118,7 @@ def make_provider(
     max_pending: int = 4,
     tokenizer: NotingTokenizer | None = None,
     vision: VisionConfig | None = None,
+    max_running: int | None = None,
 ) -> LocalProvider:
     facts = ModelFacts(
         tokenizer or NotingTokenizer(),  # type: ignore[arg-type]
@@ -125,7 +126,7 @@ def make_provider(
         generation or {},
         vision,
     )
-    return LocalProvider("fake", client, facts, max_pending)  # type: ignore[arg-type]
+    return LocalProvider("fake", client, facts, max_pending, max_running)  # type: ignore[arg-type]
 
 
 HELLO = (Message("user", "Hello"),)

@@ -159,6 +159,24 @@ def test_more_than_max_pending_requests_are_refused_and_leaving_makes_room() -> 
     asyncio.run(fill())
 
 
+def test_a_request_that_does_not_want_to_wait_is_refused_once_all_places_are_taken() -> None:
+    provider = make_provider(FakeClient(short_answers), max_pending=4, max_running=1)
+    hasty = request(reject_if_busy=True)
+
+    async def fill() -> None:
+        live = provider.generate(request())
+        assert await anext(live) == Started("fake")
+        with pytest.raises(EngineOverloaded, match="is busy"):
+            await anext(provider.generate(hasty))
+        patient = provider.generate(request())
+        assert await anext(patient) == Started("fake")
+        await patient.aclose()
+        await live.aclose()
+        assert len([event async for event in provider.generate(hasty)]) == 5
+
+    asyncio.run(fill())
+
+
 def test_background_requests_take_no_place_in_the_queue() -> None:
     client = FakeClient(short_answers)
     provider = make_provider(client, max_pending=1)

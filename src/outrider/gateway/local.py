@@ -51,16 +51,25 @@ class ModelFacts:
 
 
 class LocalProvider:
-    """Answers from one engine process; at most `max_pending` requests at a time wait for it."""
+    """Answers from one engine process; at most `max_pending` requests at a time wait for it.
+
+    Beyond `max_running` of them a request has to wait for others; None: it isn't known when.
+    """
 
     def __init__(
-        self, name: str, client: EngineClient, facts: ModelFacts, max_pending: int
+        self,
+        name: str,
+        client: EngineClient,
+        facts: ModelFacts,
+        max_pending: int,
+        max_running: int | None = None,
     ) -> None:
         self.name = name
         self.client = client
         self._prompts = PromptEncoder(facts.tokenizer, facts.chat_format, facts.vision)
         self._generation = facts.generation
         self._max_pending = max_pending
+        self._max_running = max_pending if max_running is None else max_running
         self._grammars = GrammarChecker()
         self._image_threads = ThreadPoolExecutor(NUM_IMAGE_THREADS, "images")
         self.num_pending = 0
@@ -87,6 +96,8 @@ class LocalProvider:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer to a request; see `Provider`."""
+        if request.reject_if_busy and self.num_pending >= self._max_running:
+            raise EngineOverloaded(f"{self.name} is busy, and the request doesn't want to wait")
         if self.num_pending >= self._max_pending and not request.is_background:
             raise EngineOverloaded(
                 f"{self.num_pending} requests are running or waiting for {self.name}; "

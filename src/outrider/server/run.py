@@ -99,7 +99,9 @@ def build_catalogue(
         header.config.vision,
     )
     max_pending = engine_config.max_num_seqs + server_config.max_queue
-    provider = LocalProvider(served_name(engine_config), client, facts, max_pending)
+    provider = LocalProvider(
+        served_name(engine_config), client, facts, max_pending, engine_config.max_num_seqs
+    )
     entry = Entry(provider, (engine_config.model, header.config.name))
     aliases = [
         alias
