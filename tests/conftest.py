@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ import pytest
 from outrider import config
 from outrider.checkpoints.store import Store
 from outrider.errors import StoreError
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where servers keep files and batches if nobody says where: never the user's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("data-home")
+        patch.setenv("XDG_DATA_HOME", str(path))
+        yield path
 
 
 @pytest.fixture(scope="session")

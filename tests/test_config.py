@@ -204,3 +204,14 @@ def test_any_text_is_either_read_or_refused_by_name(row: Setting, text: str) -> 
         assert error.message == f"{row.variable} is {text!r}; it must be {row.accepted}"
     else:
         assert set(config.changed(settings)) <= {row.name}
+
+
+def test_the_data_folder_is_the_users_own_unless_one_is_named() -> None:
+    auto = ServerConfig()
+    home = Path.home()
+    assert config.data_folder(auto, {}) == home / ".local/share/outrider"
+    assert config.data_folder(auto, {"XDG_DATA_HOME": "/srv/data"}) == Path("/srv/data/outrider")
+    relative = config.data_folder(auto, {"XDG_DATA_HOME": "data"})
+    assert relative == home / ".local/share/outrider"
+    named = ServerConfig(data_dir="~/mine")
+    assert config.data_folder(named, {"XDG_DATA_HOME": "/srv"}) == home / "mine"

@@ -156,6 +156,22 @@ SERVER_SETTINGS = (
         maximum=86_400,
     ),
     Setting(
+        "data_dir",
+        "auto",
+        "Folder of files and batches; auto is outrider in $XDG_DATA_HOME or ~/.local/share",
+    ),
+    Setting("max_file_bytes", 200 << 20, "Largest uploaded file in bytes", minimum=1024),
+    Setting("max_files", 10_000, "Files kept at the same time; more are refused", minimum=1),
+    Setting("max_batch_requests", 50_000, "Requests in one batch", minimum=1, maximum=10**6),
+    Setting("max_batches", 100, "Batches that haven't ended; more are refused", minimum=1),
+    Setting(
+        "keep_results_h",
+        24,
+        "Hours that results of a batch are kept, unless it asks for another time",
+        minimum=1,
+        maximum=8760,
+    ),
+    Setting(
         "drain_timeout_s",
         30,
         "Seconds that running requests get after SIGTERM",
@@ -204,6 +220,12 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_queue: int = 256
     max_request_bytes: int = 16 << 20
     body_timeout_s: int = 30
+    data_dir: str = "auto"
+    max_file_bytes: int = 200 << 20
+    max_files: int = 10_000
+    max_batch_requests: int = 50_000
+    max_batches: int = 100
+    keep_results_h: int = 24
     drain_timeout_s: int = 30
     log_level: str = "info"
 
@@ -236,6 +258,16 @@ def load(
     return Configuration(
         msgspec.convert(engine, EngineConfig), msgspec.convert(server, ServerConfig), home
     )
+
+
+def data_folder(config: ServerConfig, env: Mapping[str, str] | None = None) -> Path:
+    """Give the folder that `data_dir` means; a relative XDG_DATA_HOME counts as absent."""
+    if config.data_dir != "auto":
+        return Path(config.data_dir).expanduser().absolute()
+    base = Path((os.environ if env is None else env).get("XDG_DATA_HOME", ""))
+    if not base.is_absolute():
+        base = Path("~/.local/share").expanduser()
+    return base / "outrider"
 
 
 def changed(configuration: Configuration) -> dict[str, Value]:

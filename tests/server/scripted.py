@@ -173,18 +173,19 @@ class ThreadServer(Server):
 
 @contextmanager
 def serving(
-    provider: Provider, embeddings: EmbeddingProvider | None = None, **settings: int
+    provider: Provider, embeddings: EmbeddingProvider | None = None, **settings: int | str
 ) -> Iterator[Running]:
     config = ServerConfig(port=0, **settings)  # type: ignore[arg-type]
     listener = listen(config)
     port = listener.getsockname()[1]
+    app = build_app(
+        config,
+        Catalogue([Entry(provider, ("alias",))]),
+        EmbeddingCatalogue([] if embeddings is None else [EmbeddingEntry(embeddings)]),
+    )
     server = ThreadServer(
         uvicorn.Config(
-            build_app(
-                config,
-                Catalogue([Entry(provider, ("alias",))]),
-                EmbeddingCatalogue([] if embeddings is None else [EmbeddingEntry(embeddings)]),
-            ),
+            app,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -193,9 +194,14 @@ def serving(
         )
     )
 
+    async def serve() -> None:
+        await app.state.data.start()
+        await server.serve(sockets=[listener])
+        await app.state.data.close()
+
     def run() -> None:
         with contextlib.closing(listener):
-            asyncio.run(server.serve(sockets=[listener]))
+            asyncio.run(serve())
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

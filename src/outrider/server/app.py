@@ -27,6 +27,7 @@ from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, Outride
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
 from outrider.gateway.local import LocalProvider
+from outrider.server.data_entry import DataEntry
 from outrider.server.embeddings import (
     OPENAI_EMBEDDINGS,
     OPENROUTER_EMBEDDINGS,
@@ -58,16 +59,18 @@ def build_app(
     openrouter_embeddings = EmbeddingsRoute(services, OPENROUTER_EMBEDDINGS)
     run = RunRoute(services, GenerateRoute(services, WorkersAi()))
     pages = Pages(services)
+    data = DataEntry(services)
 
     def generates(path: str, dialect: Dialect) -> Route:
         return Route(path, GenerateRoute(services, dialect), methods=["POST"])
 
-    return Starlette(
+    app = Starlette(
         routes=[
             generates("/v1/chat/completions", openai.CHAT_COMPLETIONS),
             generates("/v1/completions", openai.COMPLETIONS),
             Route("/v1/embeddings", openai_embeddings, methods=["POST"]),
             Route(WORKERS_AI_EMBEDDINGS, openai_embeddings, methods=["POST"]),
+            *data.routes(),
             Route("/v1/models", pages.models),
             Route("/v1/models/{model:path}", pages.model),
             generates("/api/v1/chat/completions", openrouter.CHAT_COMPLETIONS),
@@ -83,6 +86,8 @@ def build_app(
         ],
         exception_handlers={HTTPException: refuse_path, Exception: fail},
     )
+    app.state.data = data  # whoever runs the application starts and closes it
+    return app
 
 
 class Pages:
@@ -149,7 +154,7 @@ class Pages:
         names = ", ".join(entry.name for entry in self._services.catalogue.entries)
         return Response(
             f"Outrider serves {names}.\n\n"
-            "POST /v1/chat/completions, /v1/completions, /v1/embeddings\n"
+            "POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/files\n"
             "GET  /v1/models, /healthz, /metrics\n"
             "POST /api/v1/chat/completions, /api/v1/completions, /api/v1/embeddings, /api/v1\n"
             f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",

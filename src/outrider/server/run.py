@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from outrider.checkpoints.bert_folder import BertFolder, find_encoder
 from outrider.checkpoints.packed_format import Header, map_packed
@@ -28,6 +29,7 @@ from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry, Loca
 from outrider.gateway.local import LocalProvider, ModelFacts
 from outrider.machine import trim_heap
 from outrider.server.app import build_app
+from outrider.server.data_entry import DataEntry
 from outrider.text.chat import chat_format
 from outrider.text.embedding_tokenizer import EmbeddingTokenizer
 from outrider.text.tokenizer import Tokenizer
@@ -164,28 +166,37 @@ async def _serve(
     catalogue = build_catalogue(client, server_config, engine_config, header, embeddings)
     del header
     trim_heap()
-    server = Server(
-        uvicorn.Config(
-            build_app(server_config, catalogue, embeddings),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=server_config.drain_timeout_s,
-            lifespan="off",
-        )
-    )
+    app = build_app(server_config, catalogue, embeddings)
+    data: DataEntry = app.state.data
+    server = make_server(app, server_config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.wait({starting, serving}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             starting.result()  # raises if the model can't be loaded
+            await data.start()
             on_ready(address_of(listener), catalogue.entries[0].name)
             await serving
     finally:
         starting.cancel()
         server.should_exit = True
         await serving
+        await data.close()
         await client.close()
+
+
+def make_server(app: Starlette, config: ServerConfig) -> Server:
+    """Make the server of an application; it drains before it stops."""
+    return Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=config.drain_timeout_s,
+            lifespan="off",
+        )
+    )
 
 
 def address_of(listener: socket.socket) -> str:

@@ -28,13 +28,18 @@ class Page(NamedTuple):
 
 def add_file(connection: Connection, file: StoredFile, max_files: int) -> None:
     """Add a file whose bytes are there; refuses more than so many files."""
+    check_room(connection, max_files)
+    put_file(connection, file)
+
+
+def check_room(connection: Connection, max_files: int) -> None:
+    """Refuse another file when there are so many."""
     count = connection.scalar(select(func.count()).select_from(files)) or 0
     if count >= max_files:
         raise InvalidRequest(
             f"there are {count:,} files already; delete some or start with a larger --max-files",
             "file",
         )
-    connection.execute(insert(files).values(**msgspec.structs.asdict(file)))
 
 
 def put_file(connection: Connection, file: StoredFile) -> None:

@@ -6,6 +6,7 @@ lock goes with the process, however it ends. What the disk refuses is a `Storage
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -17,7 +18,6 @@ from typing import BinaryIO
 from outrider.errors import StorageError
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
-READ_BYTES = 1 << 18
 
 
 class DataFolder:
@@ -49,21 +49,44 @@ class DataFolder:
         """Let others use the folder."""
         os.close(self._lock)
 
+    def create(self, name: str) -> BinaryIO:
+        """Begin a file; it has its name once it is kept."""
+        with translated(self.path):
+            return open(_create(self._partial(name)), "wb")
+
+    def keep(self, name: str, file: BinaryIO) -> None:
+        """Give a file that was begun its name, when all of it is on the disk."""
+        with translated(self.path):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            self._partial(name).rename(self._files / name)
+            _sync_folder(self._files)
+
+    def discard(self, name: str, file: BinaryIO) -> None:
+        """Forget a file that was begun."""
+        self._partial(name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what it still holds may not fit on the disk
+            file.close()
+
     @contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
-        """Write a file that is there, whole and on the disk, once the block ends well."""
-        partial = self._files / f"{name}.part"
-        with translated(self.path):
-            try:
-                with open(_create(partial), "wb") as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.rename(self._files / name)
-                _sync_folder(self._files)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+        """Write a file that is kept if the block ends well."""
+        file = self.create(name)
+        try:
+            with translated(self.path):
+                yield file
+            self.keep(name, file)
+        except BaseException:
+            self.discard(name, file)
+            raise
+
+    def path_of(self, name: str) -> Path:
+        """Give where a file is."""
+        return self._files / name
+
+    def _partial(self, name: str) -> Path:
+        return self._files / f"{name}.part"
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading."""

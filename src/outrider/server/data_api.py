@@ -1,0 +1,29 @@
+"""Everything that works with the data folder, while it is open.
+
+Loaded with the database, when the first request needs it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from outrider.server.files import FilesApi
+from outrider.server.generate import Services
+from outrider.storage.opening import Storage, open_storage
+
+
+class DataApi:
+    """The endpoints over one data folder."""
+
+    def __init__(self, storage: Storage, services: Services) -> None:
+        self._storage = storage
+        self.files = FilesApi(storage, services.config)
+
+    async def close(self) -> None:
+        """Stop what runs and close the folder."""
+        await self._storage.close()
+
+
+async def open_data(path: Path, services: Services) -> DataApi:
+    """Open the data folder; raises `StorageError`."""
+    return DataApi(await open_storage(path), services)

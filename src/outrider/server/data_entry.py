@@ -1,0 +1,116 @@
+"""The way into the data folder: its routes, and when it is opened.
+
+It is opened by the first request that needs it, or at the start if there is one already or the
+operator named one. Until then neither the folder is made nor the database's modules are loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from outrider.config import data_folder
+from outrider.dialects import openai
+from outrider.errors import ConfigError, OutriderError, RequestTimeout, StorageError
+from outrider.server.body import ClientGone
+from outrider.server.exchange import STATUS_CLIENT_GONE, new_request_id
+from outrider.server.generate import Services
+from outrider.server.replies import reply_headers
+
+if TYPE_CHECKING:
+    from outrider.server.data_api import DataApi
+
+logger = logging.getLogger(__name__)
+
+DATABASE_NAME = "outrider.db"
+Work = Callable[["DataApi", Request], Awaitable[Response]]
+
+
+class DataEntry:
+    """Opens the data folder once and hands requests on to its endpoints."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._path = data_folder(services.config)
+        self._opening = asyncio.Lock()
+        self._api: DataApi | None = None
+
+    def routes(self) -> list[Route]:
+        """Give the routes of OpenAI's files and batches."""
+        return [
+            _route("POST", "/v1/files", self._answer(lambda api, http: api.files.upload(http))),
+            _route("GET", "/v1/files", self._answer(lambda api, http: api.files.list(http))),
+            _route(
+                "GET", "/v1/files/{file_id}", self._answer(lambda api, http: api.files.show(http))
+            ),
+            _route(
+                "DELETE",
+                "/v1/files/{file_id}",
+                self._answer(lambda api, http: api.files.delete(http)),
+            ),
+            _route(
+                "GET",
+                "/v1/files/{file_id}/content",
+                self._answer(lambda api, http: api.files.content(http)),
+            ),
+        ]
+
+    async def start(self) -> None:
+        """Go on with what an earlier process left; raises `ConfigError` for a named folder."""
+        is_named = self._services.config.data_dir != "auto"
+        if not is_named and not os.path.exists(self._path / DATABASE_NAME):
+            return
+        try:
+            await self.api()
+        except StorageError as error:
+            if is_named:
+                raise ConfigError(error.message) from error
+            logger.warning("no files and batches: %s", error.message)
+
+    async def api(self) -> DataApi:
+        """Give the open data folder; raises `StorageError`, and tries again next time."""
+        async with self._opening:
+            if self._api is None:
+                module = await asyncio.to_thread(import_module, "outrider.server.data_api")
+                api: DataApi = await module.open_data(self._path, self._services)
+                self._api = api
+            return self._api
+
+    async def close(self) -> None:
+        """Close the data folder, if it is open."""
+        async with self._opening:
+            api, self._api = self._api, None
+            if api is not None:
+                await api.close()
+
+    def _answer(self, work: Work) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(http: Request) -> Response:
+            request_id = new_request_id()
+            headers = reply_headers(openai.CHAT_COMPLETIONS, request_id)
+            try:
+                reply = await work(await self.api(), http)
+                reply.headers["x-request-id"] = request_id
+            except ClientGone:
+                return Response(status_code=STATUS_CLIENT_GONE)
+            except OutriderError as error:
+                status, body = openai.CHAT_COMPLETIONS.encode_error(error, request_id)
+                if isinstance(error, RequestTimeout):  # else its connection would be kept
+                    headers["connection"] = "close"
+                if isinstance(error, StorageError):
+                    logger.error("%s %s: %s", http.method, http.url.path, error.message)
+                return Response(body, status, headers)
+            return reply
+
+        return answer
+
+
+def _route(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+    return Route(path, endpoint, methods=[method])
