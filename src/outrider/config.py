@@ -146,6 +146,12 @@ SERVER_SETTINGS = (
         "auto",
         "Embedding model beside the chat model; auto is all-minilm-l6-v2 if it is pulled, or none",
     ),
+    Setting(
+        "image_hosts",
+        (),
+        "Hosts that images of requests may be fetched from",
+        item="HOST",
+    ),
     Setting("max_queue", 256, "Requests accepted beyond those running; more get a 503"),
     Setting("max_request_bytes", 16 << 20, "Largest request body in bytes", minimum=1024),
     Setting(
@@ -217,6 +223,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     alias: tuple[str, ...] = ()
     embedding_model: str = "auto"
+    image_hosts: tuple[str, ...] = ()
     max_queue: int = 256
     max_request_bytes: int = 16 << 20
     body_timeout_s: int = 30

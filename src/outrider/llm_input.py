@@ -15,16 +15,22 @@ from outrider.dialects.base import convert
 from outrider.dialects.openai_messages import decode_message
 from outrider.dialects.openai_tools import decode_tool_fields
 from outrider.dialects.openai_wire import ChatBody, WireMessage
-from outrider.errors import InvalidRequest
+from outrider.errors import InvalidRequest, UnsupportedParameter
 from outrider.text.answer import ToolUse
 from outrider.text.image_tiles import TiledImage
 from outrider.text.prompt import EncodedPrompt, PromptEncoder
-from outrider.types import Message, NamedTool, Prompt, SamplingParams, Tool, ToolChoice
+from outrider.types import (
+    ImagePart,
+    Message,
+    NamedTool,
+    Prompt,
+    SamplingParams,
+    Tool,
+    ToolChoice,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from outrider.types import ImagePart
 
 AnyMessage = Message | Mapping[str, Any]
 AnyTool = Tool | Mapping[str, Any]
@@ -154,18 +160,18 @@ def read_chat(messages: Iterable[AnyMessage]) -> Chat:
     typed: list[Message] = []
     pictures: list[Image.Image | None] = []
     for index, message in enumerate(_read_items(messages, "messages", "a list of messages")):
+        path = f"messages[{index}]"
         if isinstance(message, Message):
-            typed.append(message)
+            typed.append(_without_urls(message, path))
             pictures += [None] * len(message.images)
             continue
-        path = f"messages[{index}]"
         if not isinstance(message, Mapping):
             raise InvalidRequest(
                 f"{path} is of type {type(message).__name__}; give a Message or a dictionary", path
             )
         plain, found = _take_pictures(message, path)
         pictures += found
-        typed.append(decode_message(convert(plain, WireMessage, path), index))
+        typed.append(_without_urls(decode_message(convert(plain, WireMessage, path), index), path))
     return Chat(tuple(typed), tuple(pictures))
 
 
@@ -199,6 +205,17 @@ def check_picture(image: object, param: str) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise _refusal(image, param, "a Pillow image (PIL.Image.Image)")
     return image
+
+
+def _without_urls(message: Message, path: str) -> Message:
+    """Give a message as it is; refuses an image that would have to be fetched."""
+    for number, part in enumerate(message.content):
+        if isinstance(part, ImagePart) and part.url:
+            param = f"{path}.content[{number}].image_url.url"
+            raise UnsupportedParameter(
+                f"{param} would have to be fetched; send the image itself, or as a data URI", param
+            )
+    return message
 
 
 def _take_pictures(

@@ -117,6 +117,7 @@ class ImagePart(msgspec.Struct, frozen=True, tag="image"):
 
     data: bytes
     detail: Detail = "auto"  # low: one tile; the others: as many as the image fills
+    url: str = ""  # where the image is; empty once it is here
 
 
 Content = str | tuple[TextPart | ImagePart, ...]

@@ -260,6 +260,15 @@ def test_an_image_is_a_part_between_texts(detail: Any) -> None:
     assert decode(messages=messages).request.messages == (Message("user", content),)
 
 
+@pytest.mark.parametrize("url", ["http://a/b.png", "HTTPS://a", " http:?"])
+def test_an_images_url_is_kept_for_whoever_may_fetch_it(url: str) -> None:
+    request = decode(messages=look(image_url={"url": url, "detail": "low"})).request
+    assert request.messages[0].images == (ImagePart(b"", "low", url),)
+    body = CHAT_COMPLETIONS.encode_request(request)
+    again = CHAT_COMPLETIONS.decode_request(body, Envelope(request_id="r")).request
+    assert again.messages == request.messages
+
+
 @pytest.mark.parametrize(
     ("part", "param"),
     [
@@ -268,8 +277,7 @@ def test_an_image_is_a_part_between_texts(detail: Any) -> None:
         ({"image_url": {}}, "image_url.url"),
         ({"image_url": {"url": 1}}, "image_url.url"),
         ({"image_url": {"url": ""}}, "image_url.url"),
-        ({"image_url": {"url": "http://a/b.png"}}, "image_url.url"),
-        ({"image_url": {"url": "https://a/b.png"}}, "image_url.url"),
+        ({"image_url": {"url": "httpx://a/b.png"}}, "image_url.url"),
         ({"image_url": {"url": "file:///etc/passwd"}}, "image_url.url"),
         ({"image_url": {"url": "data:text/plain;base64,QQ=="}}, "image_url.url"),
         ({"image_url": {"url": "data:image/png;base64,!"}}, "image_url.url"),

@@ -173,9 +173,9 @@ class ThreadServer(Server):
 
 @contextmanager
 def serving(
-    provider: Provider, embeddings: EmbeddingProvider | None = None, **settings: int | str
+    provider: Provider, embeddings: EmbeddingProvider | None = None, **settings: Any
 ) -> Iterator[Running]:
-    config = ServerConfig(port=0, **settings)  # type: ignore[arg-type]
+    config = ServerConfig(port=0, **settings)
     listener = listen(config)
     port = listener.getsockname()[1]
     app = build_app(

@@ -1,6 +1,6 @@
 """Images in requests, which all wires write as URLs: the bytes of a data URI, or a refusal.
 
-`decode_data_uri` knows RFC 2397 with base64 and nothing else. Nothing is ever fetched: a server
+`decode_data_uri` knows RFC 2397 with base64 and nothing else. Nothing is fetched here: a server
 that follows its callers' URLs can be sent anywhere. The size is checked on the text, before it is
 decoded; what the bytes are is for `text.image_file` to find out.
 """
@@ -21,8 +21,14 @@ MAX_URI_CHARS = MAX_IMAGE_BYTES * 3 // 2
 # image/jpg is no registered type, but written often.
 _TYPES = {"image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif"}
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,30}):")
+_REMOTE = re.compile(r"(?i)\s*https?:")
 _SPACE = b" \t\n\f\r"
 _REMEDY = "send the image as a data URI, data:image/png;base64,..."
+
+
+def is_remote(url: str) -> bool:
+    """Say whether an image would have to be fetched."""
+    return _REMOTE.match(url) is not None
 
 
 def decode_data_uri(uri: str, param: str) -> bytes:
@@ -32,7 +38,7 @@ def decode_data_uri(uri: str, param: str) -> bytes:
         raise InvalidRequest(f"{param} is not a URL; {_REMEDY}", param)
     if scheme[1].lower() != "data":
         raise UnsupportedParameter(
-            f"{param} is a URL of the scheme {scheme[1].lower()}, and Outrider fetches nothing; "
+            f"{param} is a URL of the scheme {scheme[1].lower()}, which isn't taken here; "
             f"{_REMEDY}",
             param,
         )

@@ -1,8 +1,8 @@
 """Messages of OpenAI's chat endpoint, both ways: text, images, tool calls and their results.
 
-Refuses by its path whatever isn't read: parts of other kinds, images that are not in the request
-itself, fields that don't belong to a message's role. Arguments of earlier calls are kept as the
-text they are; images as the bytes they are.
+Refuses by its path whatever isn't read: parts of other kinds, fields that don't belong to a
+message's role. Arguments of earlier calls are kept as the text they are; images as the bytes or
+the URL they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from outrider.dialects.image_url import decode_data_uri
+from outrider.dialects.image_url import decode_data_uri, is_remote
 from outrider.dialects.openai_choices import encode_tool_call
 from outrider.dialects.openai_wire import ContentPart, ImageUrl, WireMessage
 from outrider.errors import InvalidRequest, UnsupportedParameter
@@ -126,6 +126,8 @@ def _decode_image(wire: ImageUrl, path: str) -> ImagePart:
             f"{path}.detail is {str(wire.detail)[:50]!r}; it must be one of {', '.join(_DETAILS)}",
             f"{path}.detail",
         )
+    if is_remote(wire.url):
+        return ImagePart(b"", detail, wire.url)
     return ImagePart(decode_data_uri(wire.url, f"{path}.url"), detail)
 
 
@@ -142,7 +144,7 @@ def _encode_content(content: Content) -> str | list[dict[str, Any]]:
 
 def _encode_image(part: ImagePart) -> dict[str, str]:
     detail = {} if part.detail == "auto" else {"detail": part.detail}
-    return {"url": _data_uri(part.data), **detail}
+    return {"url": part.url or _data_uri(part.data), **detail}
 
 
 def _data_uri(data: bytes) -> str:

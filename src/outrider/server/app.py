@@ -36,6 +36,7 @@ from outrider.server.embeddings import (
 )
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
+from outrider.server.image_fetch import ImageFetcher
 from outrider.server.metrics import CONTENT_TYPE, Metrics
 from outrider.server.replies import reply_headers
 from outrider.types import ModelCard
@@ -54,7 +55,13 @@ def build_app(
     config: ServerConfig, catalogue: Catalogue, embeddings: EmbeddingCatalogue | None = None
 ) -> Starlette:
     """Build the application that serves a catalogue, and embedding models beside it."""
-    services = Services(config, catalogue, Metrics(catalogue), embeddings or EmbeddingCatalogue())
+    services = Services(
+        config,
+        catalogue,
+        Metrics(catalogue),
+        embeddings or EmbeddingCatalogue(),
+        ImageFetcher(config),
+    )
     openai_embeddings = EmbeddingsRoute(services, OPENAI_EMBEDDINGS)
     openrouter_embeddings = EmbeddingsRoute(services, OPENROUTER_EMBEDDINGS)
     run = RunRoute(services, GenerateRoute(services, WorkersAi()))

@@ -26,6 +26,7 @@ from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
 from outrider.server.body import ClientGone, read_body, wait_for_disconnect
 from outrider.server.exchange import STATUS_CLIENT_GONE, Exchange
+from outrider.server.image_fetch import ImageFetcher
 from outrider.server.keep_alive import Silence, kept_alive
 from outrider.server.metrics import Metrics
 from outrider.server.replies import reply, reply_headers, start_reply
@@ -42,6 +43,7 @@ class Services:
     catalogue: Catalogue
     metrics: Metrics
     embeddings: EmbeddingCatalogue
+    images: ImageFetcher
 
 
 class Answer(Protocol):
@@ -121,6 +123,7 @@ class _Answer:
         names = (request.model,) if decoded.models is None else decoded.models
         provider = self._services.catalogue.find(*names).provider
         exchange.model = provider.name
+        request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         events = exchange.watch(
             checked(provider.generate(request), num_choices), self._services.metrics

@@ -30,6 +30,7 @@ from outrider.gateway.local import LocalProvider, ModelFacts
 from outrider.machine import trim_heap
 from outrider.server.app import build_app
 from outrider.server.data_entry import DataEntry
+from outrider.server.image_hosts import ImageHosts
 from outrider.text.chat import chat_format
 from outrider.text.embedding_tokenizer import EmbeddingTokenizer
 from outrider.text.tokenizer import Tokenizer
@@ -48,6 +49,7 @@ def serve(
 
     Raises `ConfigError` if the port can't be had or the model can't be loaded.
     """
+    ImageHosts(server_config.image_hosts)  # refuses a list that can't be used, before all else
     folder = find_embedding_model(server_config, engine_config)
     listener = listen(server_config)
     with contextlib.closing(listener):
