@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dialects.strategies import FORMS, MESSAGES, filled, objects, texts, to_json, tool_fields
 from outrider.dialects.base import Decoded, Envelope
 from outrider.dialects.cloudflare import FIELDS, WorkersAi
 from outrider.errors import (
@@ -18,12 +19,9 @@ from outrider.errors import (
 )
 from outrider.types import (
     GenerationRequest,
-    ImagePart,
+    Grammar,
     Message,
     SamplingParams,
-    TextPart,
-    Tool,
-    ToolCall,
 )
 
 WIRE = WorkersAi()
@@ -32,8 +30,6 @@ ID = "7c2f0c1e-90a4-4b1c-a7a6-1c7f3f4be6a9"
 ENVELOPE = Envelope(request_id=ID, model=MODEL, created_s=5, cache_salt="s")
 HELLO = [{"role": "user", "content": "Hello"}]
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-filled = texts.filter(bool)
 SAMPLING: dict[str, st.SearchStrategy[Any]] = {
     "max_tokens": st.integers(1, 2**31 - 1),
     "temperature": st.floats(0, 5),
@@ -57,14 +53,18 @@ def refusal(body: dict[str, Any]) -> InvalidRequest:
     return caught.value
 
 
+forms = FORMS | st.builds(
+    Grammar, st.just("json_schema"), objects.map(to_json), st.just("guided_json")
+)
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> GenerationRequest:
-    roles = st.sampled_from(["system", "user", "assistant", "tool"])
-    message = st.builds(Message, roles, texts) | st.builds(
-        Message, st.just("tool"), texts, tool_call_id=texts
-    )
-    messages = st.lists(message, min_size=1, max_size=4).map(tuple)
+    tool_results = st.builds(Message, st.just("tool"), texts, tool_call_id=texts)
+    messages = st.lists(MESSAGES | tool_results, min_size=1, max_size=4).map(tuple)
     has_messages = draw(st.booleans())
+    form = draw(forms)
+    can_stream = form is None or form.param != "response_format"
     values = draw(st.fixed_dictionaries({}, optional=SAMPLING))
     return GenerationRequest(
         request_id=ID,
@@ -73,7 +73,10 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         prompts=() if has_messages else (draw(filled),),
         sampling=SamplingParams(**{"max_tokens": 256, "temperature": 0.15, **values}),
         given=frozenset(values),
-        stream=draw(st.booleans()),
+        **(draw(tool_fields()) if has_messages else {}),
+        grammar=form,
+        stream=can_stream and draw(st.booleans()),
+        reject_if_busy=draw(st.booleans()),
         cache_salt="s",
     )
 
@@ -101,13 +104,23 @@ def test_every_field_of_the_schema_has_one_treatment():
         "messages[].content": "mapped",
         "messages[].content[].type": "mapped",
         "messages[].content[].text": "mapped",
-        "messages[].content[].image_url": "refused",
+        "messages[].content[].image_url": "mapped",
         "messages[].tool_call_id": "mapped",
-        "messages[].tool_calls": "refused",
+        "messages[].tool_calls": "mapped",
+        "messages[].name": "inert",
+        "tools[].type": "mapped",
+        "tools[].function": "mapped",
+        "tools[].name": "mapped",
+        "tools[].description": "mapped",
+        "tools[].parameters": "mapped",
+        "tools[].strict": "mapped",
         "functions": "refused",
-        "tools": "refused",
-        "guided_json": "refused",
-        "response_format": "refused",
+        "tools": "mapped",
+        "tool_choice": "mapped",
+        "parallel_tool_calls": "mapped",
+        "options": "mapped",
+        "guided_json": "mapped",
+        "response_format": "mapped",
         "requests": "refused",
         "lora": "refused",
         "raw": "mapped",
@@ -248,13 +261,23 @@ def test_a_developer_speaks_as_the_system():
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
-            "Type mismatch of '/messages/0/content/0/text', 'null' not in 'string'",
+            "required properties at '/messages/0/content/0' are 'text'",
             "messages[0].content[0].text",
         ),
         (
             {"messages": [{"role": "user", "content": {"type": "image_url", "image_url": {}}}]},
-            "'/messages/0/content' must be a text part: no images on this wire yet",
-            "messages[0].content",
+            "required properties at '/messages/0/content/image_url' are 'url'",
+            "messages[0].content.image_url.url",
+        ),
+        (
+            {"messages": [{"role": "user", "content": {"type": "audio"}}]},
+            "'/messages/0/content/type' must be one of text, image_url",
+            "messages[0].content.type",
+        ),
+        (
+            {"messages": [{"content": "a"}]},
+            "required properties at '/messages/0' are 'role'",
+            "messages[0].role",
         ),
         (
             {"messages": [{"role": "robot", "content": "a"}]},
@@ -307,23 +330,16 @@ def test_a_body_that_is_no_object_is_refused(body: bytes):
 
 @pytest.mark.parametrize("name", [name for name, how in FIELDS.items() if how == "refused"])
 def test_refused_fields_are_named_unless_empty(name: str):
-    def body(value: object) -> dict[str, Any]:
-        leaf = name.rpartition(".")[2]
-        if name.startswith("messages[].content"):
-            part = {"type": "text", "text": "a", leaf: value}
-            return {"messages": [{"role": "user", "content": [part]}]}
-        if name.startswith("messages"):
-            return {"messages": [{"role": "assistant", "content": "a", leaf: value}]}
-        return {"prompt": "a", leaf: value}
-
     for empty in (None, [], {}, ""):
-        assert decode(body(empty)).ignored == ()
-    error = refusal(body({"type": "json_object"}))
-    if name.startswith("messages[].content"):
-        assert error.param == "messages[0].content[0]"
-    else:
-        assert isinstance(error, UnsupportedParameter)
-        assert error.param == name.replace("[]", "[0]")
+        assert decode({"prompt": "a", name: empty}).ignored == ()
+    error = refusal({"prompt": "a", name: [{"name": "f", "code": "1"}]})
+    assert isinstance(error, UnsupportedParameter)
+    assert error.param == name
+
+
+def test_embedded_functions_name_the_setting_that_they_need():
+    body = {"messages": HELLO, "functions": [{"name": "f", "code": "1"}]}
+    assert "--functions" in refusal(body).message
 
 
 def test_the_asynchronous_queue_is_refused():
@@ -336,10 +352,9 @@ def test_the_asynchronous_queue_is_refused():
 def test_unknown_fields_are_listed_as_ignored():
     part = {"text": "b", "cache_control": {}}
     messages = [{"role": "user", "content": [part], "name": "c"}]
-    assert decode({"messages": messages, "zeta": 1, "tool_choice": "auto"}).ignored == (
+    assert decode({"messages": messages, "zeta": 1, "reasoning_effort": "low"}).ignored == (
         "messages[].content[].cache_control",
-        "messages[].name",
-        "tool_choice",
+        "reasoning_effort",
         "zeta",
     )
 
@@ -384,18 +399,7 @@ def test_neutral_values_of_other_wires_are_left_out():
     }
 
 
-@pytest.mark.parametrize(
-    ("message", "tools", "param"),
-    [
-        (Message("user", "a"), (Tool("f"),), "tools"),
-        (Message("user", (TextPart("a"), ImagePart(b"x"))), (), "messages[0].content"),
-        (Message("assistant", "a", (ToolCall("1", "f", "{}"),)), (), "messages[0].tool_calls"),
-    ],
-)
-def test_tools_calls_and_images_have_no_way_over_this_wire_yet(
-    message: Message, tools: tuple[Tool, ...], param: str
-):
-    request = GenerationRequest(request_id=ID, model=MODEL, messages=(message,), tools=tools)
-    with pytest.raises(UnsupportedParameter) as caught:
-        WIRE.encode_request(request)
-    assert caught.value.param == param
+@pytest.mark.parametrize(("options", "is_meant"), [({"rejectIfBusy": True}, True), ({}, False)])
+def test_a_request_may_ask_not_to_wait(options: dict[str, bool], is_meant: bool):
+    decoded = decode({"prompt": "a", "options": options})
+    assert (decoded.request.reject_if_busy, decoded.ignored) == (is_meant, ())

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.dialects.cloudflare import WorkersAi, headers, no_route_error
-from outrider.dialects.cloudflare_wire import OVERLOADED
+from outrider.dialects.cloudflare_forms import NO_STREAM, UNMET
+from outrider.dialects.cloudflare_messages import BAD_BASE64
+from outrider.dialects.cloudflare_wire import NO_LORA, OVERLOADED
 from outrider.errors import (
     ConfigError,
     ContextLengthExceeded,
@@ -30,6 +32,12 @@ filled = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=
 ERRORS: list[tuple[OutriderError, int, int, str]] = [
     (InvalidRequest("'/a' is b", "a"), 400, 5006, "Bad input: Error: '/a' is b"),
     (UnsupportedParameter("'/a' is b", "a"), 400, 5006, "Bad input: Error: '/a' is b"),
+    (InvalidRequest("Incomplete request: a"), 400, 3003, "Incomplete request: a"),
+    (InvalidRequest(f"{BAD_BASE64}: a"), 400, 5004, f"{BAD_BASE64}: a"),
+    (UnsupportedParameter(f"{NO_LORA}; a", "lora"), 405, 5005, f"{NO_LORA}; a"),
+    (InvalidRequest(NO_STREAM, "stream"), 400, 5023, NO_STREAM),
+    (InvalidRequest(f"{UNMET}: a"), 400, 5024, f"{UNMET}: a"),
+    (InvalidRequest("Invalid input: a"), 400, 8001, "Invalid input: a"),
     (ContextLengthExceeded(9003, 8192, None), 400, 3030, "Sequence too long: 9003 > 8192"),
     (ModelNotFound("no model 'a'"), 400, 5007, "No such model or task: no model 'a'"),
     (PayloadTooLarge("too large"), 413, 3006, "too large"),

@@ -13,7 +13,7 @@ from dialects.strategies import ERRORS, ID, filled, texts, usages
 from outrider.dialects.base import Answer, Choice, Decoded, Envelope
 from outrider.dialects.dataoorts import Dataoorts
 from outrider.errors import InvalidRequest, OutriderError, RequestError, UnsupportedParameter
-from outrider.types import GenerationRequest, Message, SamplingParams, Usage
+from outrider.types import GenerationRequest, Message, SamplingParams, Tool, ToolCall, Usage
 
 WIRE = Dataoorts()
 MODEL = "meta/llama-4-scout-17b-16e-instruct"
@@ -82,6 +82,25 @@ def test_an_answer_has_exactly_these_bytes():
         '"total_tokens":5}},"success":true}'
     )
     assert WIRE.encode_answer(answer, decode({"messages": HELLO})).decode() == wanted
+
+
+def test_a_json_answer_keeps_the_order_that_the_model_wrote():
+    decoded = decode({"prompt": "a", "response_format": {"type": "json_object"}})
+    answer = Answer("m", (Choice('{"b": 1, "a": {"d": 2, "c": 3}}', "stop"),), Usage(3, 2))
+    body = WIRE.encode_answer(answer, decoded)
+    assert b'"response":{"b": 1, "a": {"d": 2, "c": 3}}' in body
+    assert WIRE.decode_answer(body).choices[0].text == answer.choices[0].text
+
+
+def test_tools_and_their_calls_are_those_of_workers_ai():
+    tool = {"name": "f", "description": "g", "parameters": {"type": "object", "properties": {}}}
+    decoded = decode({"messages": HELLO, "tools": [tool]})
+    assert decoded.request.tools == (Tool("f", "g"),)
+    calls = (ToolCall("x", "f", "{}"),)
+    answer = Answer("", (Choice("", "tool_calls", (), calls),), Usage(3, 2))
+    assert WIRE.decode_answer(WIRE.encode_answer(answer, decoded)) == answer
+    wrong = refusal({"messages": HELLO, "tools": [{"function": {}}]})
+    assert wrong.message == "required properties at '/data/tools/0/function' are 'name'"
 
 
 def test_an_error_has_exactly_these_bytes():

@@ -8,65 +8,65 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from outrider.dialects.base import decode_json
-from outrider.dialects.cloudflare_wire import decode_reply, mismatch
-from outrider.errors import EngineFailed, InvalidRequest, UnsupportedParameter
+from outrider.dialects.cloudflare_refusals import decode_fields, read_as, refused
+from outrider.dialects.cloudflare_types import published
+from outrider.dialects.cloudflare_wire import decode_reply
+from outrider.errors import EngineFailed, UnsupportedParameter
 from outrider.types import EmbeddingRequest, Embeddings, Usage
 
 FIELDS = {"text": "mapped", "pooling": "mapped", "requests": "refused"}
 MAX_TEXTS = 100  # of the published schemas
 
 
-class _Result(msgspec.Struct):
+class TextInput(msgspec.Struct):
+    """A request: one text or several."""
+
+    text: str | Annotated[list[str], Meta(max_length=MAX_TEXTS)]
+    pooling: Annotated[str, published(enum=["mean", "cls"])] | UnsetType = UNSET
+
+
+class VectorsWire(msgspec.Struct):
+    """The answer's vectors."""
+
     shape: list[int]
     data: list[list[float]]
     pooling: str = ""
 
 
 class _Answer(msgspec.Struct):
-    result: _Result
+    result: VectorsWire
 
 
 def decode_request(body: bytes, request_id: str, model: str) -> tuple[EmbeddingRequest, list[str]]:
     """Read a request's body; gives the names of ignored fields, too."""
-    fields = decode_json(body, dict[str, Any])
+    fields = decode_fields(body)
     if fields.get("requests"):
         raise UnsupportedParameter("the asynchronous batch of embeddings isn't offered", "requests")
-    text = fields.get("text")
-    if text is None:
-        raise InvalidRequest("required properties at '/' are 'text'", "text")
-    texts = [text] if isinstance(text, str) else text
-    if not isinstance(texts, list):
-        raise mismatch("/text", text, "string", "array")
-    for index, item in enumerate(texts):
-        if not isinstance(item, str):
-            raise mismatch(f"/text/{index}", item, "string")
-    if len(texts) > MAX_TEXTS:
-        raise InvalidRequest(f"Length of '/text' must be <= {MAX_TEXTS}", "text")
+    wire = read_as(fields, TextInput)
     request = EmbeddingRequest(
         request_id=request_id,
         model=model,
-        texts=tuple(texts),
+        texts=(wire.text,) if isinstance(wire.text, str) else tuple(wire.text),
         param="text",
-        pooling=_pooling(fields),
+        pooling=_pooling(wire.pooling),
     )
     return request, sorted(name for name in fields if name not in FIELDS)
 
 
-def _pooling(fields: dict[str, Any]) -> Literal["mean", "cls"] | None:
-    if "pooling" not in fields:
-        return None
-    match fields["pooling"]:
+def _pooling(wire: str | UnsetType) -> Literal["mean", "cls"] | None:
+    match wire:
         case "mean":
             return "mean"
         case "cls":
             return "cls"
-        case _:
-            raise InvalidRequest("'/pooling' must be one of 'mean', 'cls'", "pooling")
+        case str():
+            raise refused("/pooling", "must be one of 'mean', 'cls'")
+    return None
 
 
 def encode_request(request: EmbeddingRequest) -> bytes:

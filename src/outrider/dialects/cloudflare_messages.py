@@ -1,25 +1,22 @@
-"""Messages of Workers AI's native wire, both ways: roles, texts, and which call a result answers.
+"""Messages of Workers AI's native wire, both ways: texts, images, calls of tools and their results.
 
-Images and earlier tool calls are refused by name. Paths in errors are JSON pointers, as the
-service writes them; names that no table knows are added to those that are ignored.
+Content is a text, a list of parts or one part. Paths in errors are JSON pointers, as the service
+writes them. Images are data URIs, and only the user's messages hold them.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, get_args
 
-from outrider.dialects.cloudflare_wire import is_empty, mismatch, param_of
-from outrider.errors import InvalidRequest, UnsupportedParameter
-from outrider.types import Message, Role
+from msgspec import UNSET
 
-Treatment = Literal["mapped", "inert", "refused"]
+from outrider.dialects.cloudflare_calls import read_calls, write_calls
+from outrider.dialects.cloudflare_refusals import mismatch, missing, param_of, refused
+from outrider.dialects.cloudflare_types import ImageUrl, Part, Turn
+from outrider.dialects.image_url import decode_data_uri, encode_data_uri
+from outrider.errors import InvalidRequest
+from outrider.types import Content, Detail, ImagePart, Message, Role, TextPart
 
-MESSAGE_FIELDS: dict[str, Treatment] = {
-    "role": "mapped",
-    "content": "mapped",
-    "tool_call_id": "mapped",  # of tools' messages; elsewhere it says nothing
-    "tool_calls": "refused",
-}
 _ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -27,84 +24,105 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "tool": "tool",
 }
+_DETAILS: dict[str, Detail] = {detail: detail for detail in get_args(Detail)}
+# Code 5004.
+BAD_BASE64 = "Invalid data type for base64 input"
 
 
-def read_messages(wire: object, ignored: set[str]) -> tuple[Message, ...]:
-    """Read the field messages; names that are ignored are added to `ignored`."""
-    if not isinstance(wire, list):
-        raise mismatch("/messages", wire, "array")
-    if not wire:
-        raise InvalidRequest("Length of '/messages' must be >= 1", "messages")
-    return tuple(_read_message(index, message, ignored) for index, message in enumerate(wire))
-
-
-def _read_message(index: int, wire: object, ignored: set[str]) -> Message:
+def read_message(index: int, wire: Turn) -> Message:
+    """Read one message; its pointer in errors is /messages/index."""
     at = f"/messages/{index}"
-    if not isinstance(wire, dict):
-        raise mismatch(at, wire, "object")
-    if not is_empty(wire.get("tool_calls")):
-        raise UnsupportedParameter(
-            f"'{at}/tool_calls' isn't supported here; leave it out", param_of(f"{at}/tool_calls")
-        )
-    for name in ("role", "content"):
-        if name not in wire:
-            raise InvalidRequest(
-                f"required properties at '{at}' are 'role', 'content'", param_of(f"{at}/{name}")
-            )
-    for name in ("role", "tool_call_id"):
-        if not isinstance(wire.get(name, ""), str):
-            raise mismatch(f"{at}/{name}", wire[name], "string")
-    role = _ROLES.get(wire["role"])
+    if wire.role is UNSET:
+        raise missing(at, "role")
+    role = _ROLES.get(wire.role)
     if role is None:
-        raise InvalidRequest(
-            f"'{at}/role' must be one of {', '.join(_ROLES)}", param_of(f"{at}/role")
-        )
-    ignored |= {f"messages[].{name}" for name in wire if name not in MESSAGE_FIELDS}
-    content = _read_content(f"{at}/content", wire["content"], ignored)
-    call_id = wire.get("tool_call_id", "") if role == "tool" else ""
-    return Message(role, content, tool_call_id=call_id)
+        raise refused(f"{at}/role", f"must be one of {', '.join(_ROLES)}")
+    calls = read_calls(f"{at}/tool_calls", wire.tool_calls) if wire.tool_calls else ()
+    if calls and role != "assistant":
+        raise refused(f"{at}/tool_calls", "belongs to messages of the assistant only")
+    content = _read_content(f"{at}/content", wire, role, has_calls=bool(calls))
+    call_id = wire.tool_call_id or "" if role == "tool" else ""
+    return Message(role, content, calls, call_id)
 
 
-def write_message(index: int, message: Message) -> dict[str, str]:
-    """Write one message; raises `UnsupportedParameter` for what the wire doesn't carry."""
-    path = f"messages[{index}]"
+def write_message(message: Message) -> dict[str, Any]:
+    """Write one message as a client would."""
+    wire: dict[str, Any] = {"role": message.role, "content": _write_content(message.content)}
     if message.tool_calls:
-        raise UnsupportedParameter(
-            f"{path}.tool_calls can't be sent on this wire yet", f"{path}.tool_calls"
-        )
-    if message.images:
-        raise UnsupportedParameter(
-            f"{path}.content: images can't be sent on this wire yet", f"{path}.content"
-        )
-    wire = {"role": message.role, "content": message.text}
-    return wire | {"tool_call_id": message.tool_call_id} if message.tool_call_id else wire
+        wire["tool_calls"] = write_calls(message.tool_calls)
+    if message.tool_call_id:
+        wire["tool_call_id"] = message.tool_call_id
+    return wire
 
 
-def _read_content(at: str, content: object, ignored: set[str]) -> str:
-    """Give a message's text: a string, parts that are joined, or one part alone."""
-    match content:
-        case str():
-            return content
-        case dict():
-            return _read_part(at, content, ignored)
-        case list():
-            parts = enumerate(content)
-            return "".join(_read_part(f"{at}/{index}", part, ignored) for index, part in parts)
-        case _:
+def _read_content(at: str, wire: Turn, role: Role, *, has_calls: bool) -> Content:
+    """Give one text, or the parts as they are if there are images among them."""
+    content = wire.content
+    if isinstance(content, str):
+        return content
+    if content is None or content is UNSET:
+        if has_calls:
+            return ""
+        if content is None:
             raise mismatch(at, content, "string", "array", "object")
+        raise missing(at.removesuffix("/content"), "role", "content")
+    if isinstance(content, Part):
+        parts = _read_part(at, content, role)
+    else:
+        parts = []
+        for index, part in enumerate(content):
+            parts += _read_part(f"{at}/{index}", part, role)
+    if any(isinstance(part, ImagePart) for part in parts):
+        return tuple(parts)
+    return "".join(part.text for part in parts if isinstance(part, TextPart))
 
 
-def _read_part(at: str, part: object, ignored: set[str]) -> str:
-    if not isinstance(part, dict):
-        raise mismatch(at, part, "object")
-    kind = part.get("type", "text")
-    if kind != "text" or not is_empty(part.get("image_url")):
-        raise InvalidRequest(
-            f"'{at}' must be a text part: no images on this wire yet", param_of(at)
-        )
-    text = part.get("text")
-    if not isinstance(text, str):
-        raise mismatch(f"{at}/text", text, "string")
-    known = ("type", "text", "image_url")
-    ignored |= {f"messages[].content[].{name}" for name in part if name not in known}
-    return text
+def _read_part(at: str, part: Part, role: Role) -> list[TextPart | ImagePart]:
+    """Give the text of a part, its image, or both: the schema allows it."""
+    kind = part.type
+    if kind is UNSET:
+        kind = "text" if part.image_url is UNSET else "image_url"
+    if kind not in ("text", "image_url"):
+        raise refused(f"{at}/type", "must be one of text, image_url")
+    if (part.text if kind == "text" else part.image_url) is UNSET:
+        raise missing(at, kind)
+    parts: list[TextPart | ImagePart] = []
+    if part.text is not UNSET:
+        parts.append(TextPart(part.text))
+    if part.image_url is not UNSET:
+        if role != "user":
+            raise refused(f"{at}/image_url", "must stand in a message of the user")
+        parts.append(_read_image(f"{at}/image_url", part.image_url))
+    return parts
+
+
+def _read_image(at: str, wire: ImageUrl) -> ImagePart:
+    if wire.url is UNSET:
+        raise missing(at, "url")
+    detail = _DETAILS.get(wire.detail or "auto")
+    if detail is None:
+        raise refused(f"{at}/detail", f"must be one of {', '.join(_DETAILS)}")
+    path = param_of(f"{at}/url")
+    try:
+        return ImagePart(decode_data_uri(wire.url, path), detail)
+    except InvalidRequest as error:
+        words = error.message.replace(path, f"'{at}/url'", 1)
+        if wire.url.startswith("data:") and type(error) is InvalidRequest:
+            words = f"{BAD_BASE64}: {words}"
+        raise type(error)(words, path) from error
+
+
+def _write_content(content: Content) -> str | list[dict[str, Any]]:
+    if isinstance(content, str):
+        return content
+    return [
+        {"type": "text", "text": part.text}
+        if isinstance(part, TextPart)
+        else {"type": "image_url", "image_url": _write_image(part)}
+        for part in content
+    ]
+
+
+def _write_image(part: ImagePart) -> dict[str, str]:
+    detail = {} if part.detail == "auto" else {"detail": part.detail}
+    return {"url": encode_data_uri(part.data), **detail}

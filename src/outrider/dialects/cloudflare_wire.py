@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from outrider.dialects.cloudflare_forms import NO_STREAM, UNMET
+from outrider.dialects.cloudflare_messages import BAD_BASE64
+from outrider.dialects.cloudflare_refusals import INCOMPLETE, INVALID_INPUT, param_of
+from outrider.dialects.cloudflare_types import HIDDEN, REQUIRED, Call, published
 from outrider.errors import (
     ContextLengthExceeded,
     EngineFailed,
@@ -23,11 +27,13 @@ from outrider.errors import (
     PayloadTooLarge,
     RequestError,
     RequestTimeout,
+    UnsupportedParameter,
 )
 from outrider.types import Usage
 
 T = TypeVar("T")
 
+NO_LORA = "LoRA is not supported by this model"
 OVERLOADED = "Capacity temporarily exceeded, please try again."
 _BAD_INPUT = "Bad input: Error: "
 _NO_MODEL = "No such model or task: "
@@ -42,10 +48,10 @@ class CachedWire(msgspec.Struct):
 class UsageWire(msgspec.Struct):
     """Token counts; other servers leave some out and add `neurons`."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    prompt_tokens_details: CachedWire | None = None
+    prompt_tokens: Annotated[int, published(type="number")] = 0
+    completion_tokens: Annotated[int, published(type="number")] = 0
+    total_tokens: Annotated[int, published(type="number")] = 0
+    prompt_tokens_details: Annotated[CachedWire | None, HIDDEN] = None
 
 
 class ErrorWire(msgspec.Struct):
@@ -56,20 +62,20 @@ class ErrorWire(msgspec.Struct):
 
 
 class ResultWire(msgspec.Struct):
-    """The model's output."""
+    """The model's output; `response` is published as a text, and a JSON value in JSON mode."""
 
-    response: str | None = None
-    tool_calls: list[Any] | None = []
+    response: Annotated[msgspec.Raw, published(type="string"), REQUIRED] = msgspec.field(
+        default_factory=msgspec.Raw
+    )
     usage: UsageWire | None = None
+    tool_calls: list[Call] | None = None
 
 
 class AnswerWire(msgspec.Struct):
-    """A whole answer; the field order is the service's."""
+    """A whole answer, as it is read."""
 
     result: ResultWire
     success: bool = True
-    errors: list[ErrorWire] = []
-    messages: list[Any] = []
 
 
 class TextChunk(msgspec.Struct):
@@ -77,6 +83,13 @@ class TextChunk(msgspec.Struct):
 
     response: str
     tool_calls: list[Any] = []
+
+
+class CallsChunk(msgspec.Struct):
+    """Calls of tools in a stream, whole or in parts."""
+
+    response: str
+    tool_calls: list[Any]
 
 
 class UsageChunk(msgspec.Struct):
@@ -89,8 +102,8 @@ class UsageChunk(msgspec.Struct):
 class ChunkWire(msgspec.Struct):
     """Any chunk, as it is read; the padding `p` and OpenAI's `choices` are passed over."""
 
-    response: str | None = None
-    tool_calls: list[Any] | None = []
+    response: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    tool_calls: list[Call] | None = None
     usage: UsageWire | None = None
     success: bool = True
 
@@ -143,6 +156,15 @@ def decode_reply(body: bytes, kind: type[T]) -> T:
         raise EngineFailed(f"the answer isn't one of Workers AI: {error}") from error
 
 
+# Where the service has a code of its own for what is an ordinary refusal here: by its words.
+_WORDS: tuple[tuple[str, int, int], ...] = (
+    (INCOMPLETE, 3003, 400),
+    (BAD_BASE64, 5004, 400),
+    (NO_LORA, 5005, 405),
+    (NO_STREAM, 5023, 400),
+    (UNMET, 5024, 400),
+    (INVALID_INPUT, 8001, 400),
+)
 # The first class that fits gives code and status.
 ERROR_CODES: tuple[tuple[type[OutriderError], int, int], ...] = (
     (ContextLengthExceeded, 3030, 400),
@@ -157,11 +179,17 @@ ERROR_CODES: tuple[tuple[type[OutriderError], int, int], ...] = (
 
 def error_to_wire(error: OutriderError, request_id: str) -> tuple[int, ModelLayerError]:
     """Give status and envelope of an error of the model layer."""
-    code, status = next(
-        (code, status) for kind, code, status in ERROR_CODES if isinstance(error, kind)
-    )
+    code, status = _code_of(error)
     wire = ErrorWire(f"AiError: {_error_text(error, code)} ({request_id})", code)
     return status, ModelLayerError([wire])
+
+
+def _code_of(error: OutriderError) -> tuple[int, int]:
+    if isinstance(error, InvalidRequest):
+        for words, code, status in _WORDS:
+            if error.message.startswith(words):
+                return code, status
+    return next((code, status) for kind, code, status in ERROR_CODES if isinstance(error, kind))
 
 
 def _error_text(error: OutriderError, code: int) -> str:
@@ -185,10 +213,14 @@ _CLASS_OF_CODE: dict[int, type[OutriderError]] = {
     3036: EngineOverloaded,
     3040: EngineOverloaded,
     3042: ModelNotFound,
+    5004: InvalidRequest,
+    5005: UnsupportedParameter,
     3046: EngineFailed,  # the server's own ceiling: the client was in time
     4006: EngineOverloaded,
     5006: InvalidRequest,
     5007: ModelNotFound,
+    5023: InvalidRequest,
+    5024: InvalidRequest,
     8001: InvalidRequest,
 }
 _CLASS_OF_STATUS: dict[int, type[OutriderError]] = {
@@ -242,14 +274,6 @@ def _error_of(code: int, status: int, text: str) -> OutriderError:
     return kind(text)
 
 
-def param_of(pointer: str) -> str:
-    """Turn a JSON pointer of the service's messages into a path: messages[0].content."""
-    path = ""
-    for part in pointer.strip("/").split("/"):
-        path += f"[{part}]" if part.isdigit() else f".{part}"
-    return path.removeprefix(".")
-
-
 def no_route_error(path: str) -> tuple[int, bytes]:
     """Give the edge's answer for a URL that isn't there; the service doesn't repeat the path."""
     del path
@@ -261,21 +285,3 @@ def headers(request_id: str) -> dict[str, str]:
     """Give the headers that every answer of the model layer has; same id, same headers."""
     ray = hashlib.sha256(request_id.encode()).hexdigest()[:16]
     return {"cf-ray": f"{ray}-LOCAL", "cf-ai-req-id": request_id}
-
-
-def is_empty(value: object) -> bool:
-    """Say whether a value says nothing: null, or an empty string, list or object."""
-    return value in (None, "", [], {})
-
-
-def _type_name(value: object) -> str:
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
-    return "null" if value is None else names.get(type(value), "object")
-
-
-def mismatch(pointer: str, value: object, *wanted: str) -> InvalidRequest:
-    """Give the service's error for a value of the wrong type."""
-    types = ", ".join(f"'{name}'" for name in wanted)
-    return InvalidRequest(
-        f"Type mismatch of '{pointer}', '{_type_name(value)}' not in {types}", param_of(pointer)
-    )

@@ -93,7 +93,16 @@ class Dataoorts:
 
 
 def _sorted(body: bytes) -> bytes:
-    return msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+    """Sort the keys of an envelope, but not those of JSON values that the model wrote."""
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    if result := msgspec.json.decode(fields.get("result", b"{}"), type=dict[str, msgspec.Raw]):
+        if "usage" in result:
+            usage = msgspec.json.decode(result["usage"])
+            result["usage"] = msgspec.Raw(msgspec.json.encode(usage, order="sorted"))
+        fields["result"] = msgspec.Raw(msgspec.json.encode(result, order="sorted"))
+    errors = msgspec.json.decode(fields.get("errors", b"[]"))
+    fields["errors"] = msgspec.Raw(msgspec.json.encode(errors, order="sorted"))
+    return msgspec.json.encode(fields, order="sorted")
 
 
 def _inside_data(error: InvalidRequest) -> InvalidRequest:

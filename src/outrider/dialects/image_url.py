@@ -62,6 +62,22 @@ def decode_data_uri(uri: str, param: str) -> bytes:
     return _decode_base64(uri[comma + 1 :], param)
 
 
+def encode_data_uri(data: bytes) -> str:
+    """Write an image as a base64 data URI."""
+    return f"data:{_media_type(data)};base64,{base64.b64encode(data).decode()}"
+
+
+def _media_type(data: bytes) -> str:
+    """Name the format of an image by its first bytes; PNG if it is none of them."""
+    if data.startswith(b"\xff\xd8"):
+        return "image/jpeg"
+    if data.startswith(b"GIF8"):
+        return "image/gif"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return "image/png"
+
+
 def _decode_base64(text: str, param: str) -> bytes:
     """Decode base64 as browsers do: white space is skipped and padding may be left out."""
     try:

@@ -7,11 +7,10 @@ the URL they are.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from outrider.dialects.image_url import decode_data_uri, is_remote
+from outrider.dialects.image_url import decode_data_uri, encode_data_uri, is_remote
 from outrider.dialects.openai_choices import encode_tool_call
 from outrider.dialects.openai_wire import ContentPart, ImageUrl, WireMessage
 from outrider.errors import InvalidRequest, UnsupportedParameter
@@ -144,19 +143,4 @@ def _encode_content(content: Content) -> str | list[dict[str, Any]]:
 
 def _encode_image(part: ImagePart) -> dict[str, str]:
     detail = {} if part.detail == "auto" else {"detail": part.detail}
-    return {"url": part.url or _data_uri(part.data), **detail}
-
-
-def _data_uri(data: bytes) -> str:
-    return f"data:{_media_type(data)};base64,{b64encode(data).decode()}"
-
-
-def _media_type(data: bytes) -> str:
-    """Name the format of an image by its first bytes; PNG if it is none of them."""
-    if data.startswith(b"\xff\xd8"):
-        return "image/jpeg"
-    if data.startswith(b"GIF8"):
-        return "image/gif"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    return "image/png"
+    return {"url": part.url or encode_data_uri(part.data), **detail}
