@@ -152,6 +152,12 @@ SERVER_SETTINGS = (
         "Hosts that images of requests may be fetched from",
         item="HOST",
     ),
+    Setting(
+        "workers_ai_tool_calls",
+        "nested",
+        "Form of tool calls on Workers AI's wire: nested with text, or flat with objects",
+        choices=("nested", "flat"),
+    ),
     Setting("max_queue", 256, "Requests accepted beyond those running; more get a 503"),
     Setting("max_request_bytes", 16 << 20, "Largest request body in bytes", minimum=1024),
     Setting(
@@ -224,6 +230,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     alias: tuple[str, ...] = ()
     embedding_model: str = "auto"
     image_hosts: tuple[str, ...] = ()
+    workers_ai_tool_calls: str = "nested"
     max_queue: int = 256
     max_request_bytes: int = 16 << 20
     body_timeout_s: int = 30

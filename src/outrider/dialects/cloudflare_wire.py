@@ -180,8 +180,18 @@ ERROR_CODES: tuple[tuple[type[OutriderError], int, int], ...] = (
 def error_to_wire(error: OutriderError, request_id: str) -> tuple[int, ModelLayerError]:
     """Give status and envelope of an error of the model layer."""
     code, status = _code_of(error)
-    wire = ErrorWire(f"AiError: {_error_text(error, code)} ({request_id})", code)
+    wire = ErrorWire(frame(_error_text(error, code), request_id), code)
     return status, ModelLayerError([wire])
+
+
+def status_of(error: OutriderError) -> int:
+    """Give the HTTP status of an error of the model layer."""
+    return _code_of(error)[1]
+
+
+def frame(text: str, request_id: str) -> str:
+    """Put the service's frame around an error's words."""
+    return f"AiError: {text} ({request_id})"
 
 
 def _code_of(error: OutriderError) -> tuple[int, int]:
@@ -245,17 +255,21 @@ def error_from_wire(status: int, body: bytes) -> OutriderError:
         first = wire.errors[0]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
         first = ErrorWire(f"status {status} without an error of Workers AI")
-    return _error_of(first.code, status, _strip_frame(first.code, first.message))
+    return _error_of(first.code, status, _strip_words(first.code, first.message))
 
 
 _PREFIXES = {5006: (_BAD_INPUT, "Bad input: "), 5007: (_NO_MODEL,)}
 
 
-def _strip_frame(code: int, message: str) -> str:
-    """Take off the service's prefix, which it often doubles, request id and its code's words."""
+def strip_frame(message: str) -> str:
+    """Take off the service's prefix, which it often doubles, and the request's id."""
     text = re.sub(r"^(?:AiError: |Ai: )+", "", message)
-    if text != message:
-        text = re.sub(r" \([^()\s]*\)\Z", "", text)
+    return text if text == message else re.sub(r" \([^()\s]*\)\Z", "", text)
+
+
+def _strip_words(code: int, message: str) -> str:
+    """Take off the frame and the words of a code."""
+    text = strip_frame(message)
     for prefix in _PREFIXES.get(code, ()):
         if text.startswith(prefix):
             return text.removeprefix(prefix)
@@ -274,14 +288,23 @@ def _error_of(code: int, status: int, text: str) -> OutriderError:
     return kind(text)
 
 
+def edge_error(code: int, message: str) -> bytes:
+    """Write an error of the API edge."""
+    return msgspec.json.encode(EdgeError(False, [{"code": code, "message": message}], []))
+
+
 def no_route_error(path: str) -> tuple[int, bytes]:
     """Give the edge's answer for a URL that isn't there; the service doesn't repeat the path."""
     del path
-    error = EdgeError(False, [{"code": 7000, "message": "No route for that URI"}], [])
-    return 400, msgspec.json.encode(error)
+    return 400, edge_error(7000, "No route for that URI")
+
+
+def edge_headers(request_id: str) -> dict[str, str]:
+    """Give the headers of an answer that didn't reach the model layer."""
+    ray = hashlib.sha256(request_id.encode()).hexdigest()[:16]
+    return {"cf-ray": f"{ray}-LOCAL"}
 
 
 def headers(request_id: str) -> dict[str, str]:
     """Give the headers that every answer of the model layer has; same id, same headers."""
-    ray = hashlib.sha256(request_id.encode()).hexdigest()[:16]
-    return {"cf-ray": f"{ray}-LOCAL", "cf-ai-req-id": request_id}
+    return edge_headers(request_id) | {"cf-ai-req-id": request_id}

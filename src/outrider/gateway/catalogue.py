@@ -48,6 +48,10 @@ class Catalogue:
             for known in known_ids(name):
                 self._by_name.setdefault(known, entry)
 
+    def names_of(self, entry: Entry) -> tuple[str, ...]:
+        """Give every name that stands for an entry."""
+        return tuple(name for name, named in self._by_name.items() if named is entry)
+
     def find(self, *names: str) -> Entry:
         """Give the entry for the first name that is served, or any entry if there are no names.
 

@@ -9,9 +9,7 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
 class Context:
-    def __new__(
-        cls, num_threads: int, isa: str = "auto", activations: str = "int8"
-    ) -> Context: ...
+    def __new__(cls, num_threads: int, isa: str = "auto", activations: str = "int8") -> Context: ...
     @property
     def activations(self) -> str: ...
     @property

@@ -16,10 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outrider.config import ServerConfig
-from outrider.dialects import openai, openrouter, openrouter_models
+from outrider.dialects import cloudflare_openai, openai, openrouter, openrouter_models
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
-from outrider.dialects.cloudflare_wire import no_route_error
+from outrider.dialects.cloudflare_wire import edge_headers, no_route_error
 from outrider.dialects.dataoorts import Dataoorts
 from outrider.dialects.openrouter_errors import no_route_error as no_openrouter_route
 from outrider.dialects.openrouter_request import spellings
@@ -39,6 +39,7 @@ from outrider.server.generate import GenerateRoute, Services
 from outrider.server.image_fetch import ImageFetcher
 from outrider.server.metrics import CONTENT_TYPE, Metrics
 from outrider.server.replies import reply_headers
+from outrider.server.workers_ai import WorkersAiRoutes
 from outrider.types import ModelCard
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ DATAOORTS_PATH = "/api/v1"
 OPENROUTER_MODELS = "/api/v1/models"
 OPENROUTER_PREFIX = "/api/v1/"
 WORKERS_AI_PREFIX = "/client/v4/"
-WORKERS_AI_EMBEDDINGS = WORKERS_AI_PREFIX + "accounts/{account_id}/ai/v1/embeddings"
+WORKERS_AI_PAGES = "/workers-ai/"
 WORKERS_AI_RUN = WORKERS_AI_PREFIX + "accounts/{account_id}/ai/run/{model:path}"
 
 
@@ -64,7 +65,8 @@ def build_app(
     )
     openai_embeddings = EmbeddingsRoute(services, OPENAI_EMBEDDINGS)
     openrouter_embeddings = EmbeddingsRoute(services, OPENROUTER_EMBEDDINGS)
-    run = RunRoute(services, GenerateRoute(services, WorkersAi()))
+    are_calls_flat = config.workers_ai_tool_calls == "flat"
+    run = RunRoute(services, GenerateRoute(services, WorkersAi(are_calls_flat=are_calls_flat)))
     pages = Pages(services)
     data = DataEntry(services)
 
@@ -76,7 +78,6 @@ def build_app(
             generates("/v1/chat/completions", openai.CHAT_COMPLETIONS),
             generates("/v1/completions", openai.COMPLETIONS),
             Route("/v1/embeddings", openai_embeddings, methods=["POST"]),
-            Route(WORKERS_AI_EMBEDDINGS, openai_embeddings, methods=["POST"]),
             *data.routes(),
             Route("/v1/models", pages.models),
             Route("/v1/models/{model:path}", pages.model),
@@ -87,6 +88,7 @@ def build_app(
             Route("/api/v1/model/{model:path}", pages.openrouter_model),
             generates(DATAOORTS_PATH, Dataoorts()),
             Route(WORKERS_AI_RUN, run, methods=["POST"]),
+            *WorkersAiRoutes(services, _card).routes(),
             Route("/healthz", pages.healthz),
             Route("/metrics", pages.metrics),
             Route("/", pages.index),
@@ -196,9 +198,9 @@ async def refuse_path(http: Request, error: Exception) -> Response:
     """Answer an unknown path or method in the form of the wire it looks like."""
     assert isinstance(error, HTTPException)
     path = http.url.path
-    if path.startswith(WORKERS_AI_PREFIX):
+    if path.startswith((WORKERS_AI_PREFIX, WORKERS_AI_PAGES)):
         status, body = no_route_error(path)
-        return Response(body, status, media_type="application/json")
+        return Response(body, status, edge_headers(new_request_id()), media_type="application/json")
     if path.startswith(OPENROUTER_PREFIX):
         status, body = no_openrouter_route(path, error.status_code)
         return Response(body, status, error.headers, media_type="application/json")
@@ -220,7 +222,7 @@ async def fail(http: Request, error: Exception) -> Response:
 def _dialect_of(path: str) -> Dialect:
     """Give the wire that a path belongs to."""
     if path.startswith(WORKERS_AI_PREFIX):
-        return WorkersAi()
+        return cloudflare_openai.CHAT_COMPLETIONS if "/ai/v1/" in path else WorkersAi()
     if path.startswith(OPENROUTER_PREFIX):
         return openrouter.CHAT_COMPLETIONS
     return Dataoorts() if path == DATAOORTS_PATH else openai.CHAT_COMPLETIONS

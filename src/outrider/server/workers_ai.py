@@ -1,0 +1,114 @@
+"""Workers AI's routes beside inference: catalogue, schemas, token check, its OpenAI endpoints.
+
+Inference itself stands in `app`. What is wrong with a question to the catalogue is said in the API
+edge's envelope; an unknown model in the model layer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from outrider.dialects import cloudflare_openai
+from outrider.dialects.cloudflare import WorkersAi
+from outrider.dialects.cloudflare_models import (
+    Listed,
+    encode_schema,
+    encode_search,
+    encode_token,
+)
+from outrider.dialects.cloudflare_schema import page_files
+from outrider.dialects.cloudflare_wire import edge_error, edge_headers, headers, no_route_error
+from outrider.errors import InvalidRequest, ModelNotFound
+from outrider.gateway.catalogue import Entry
+from outrider.server.embeddings import EmbeddingsRoute
+from outrider.server.exchange import new_request_id
+from outrider.server.generate import GenerateRoute, Services
+from outrider.types import ModelCard
+
+PREFIX = "/client/v4/"
+_ACCOUNT = PREFIX + "accounts/{account_id}/ai/"
+_PAGES = "/workers-ai/models/{slug}/{file}"
+# The service has no code for a bad question to the catalogue; its other APIs use this one.
+BAD_QUERY = 7001
+
+
+class WorkersAiRoutes:
+    """What Workers AI answers beside the run endpoint."""
+
+    def __init__(self, services: Services, card_of: Callable[[Entry], ModelCard]) -> None:
+        self._services = services
+        self._card_of = card_of
+
+    def routes(self) -> list[Route]:
+        """Give the routes."""
+        chat = GenerateRoute(self._services, cloudflare_openai.CHAT_COMPLETIONS)
+        embeddings = EmbeddingsRoute(self._services, cloudflare_openai.EMBEDDINGS)
+        return [
+            Route(_ACCOUNT + "v1/chat/completions", chat, methods=["POST"]),
+            Route(_ACCOUNT + "v1/embeddings", embeddings, methods=["POST"]),
+            Route(_ACCOUNT + "models/search", self.search),
+            Route(_ACCOUNT + "models/schema", self.schema),
+            Route(PREFIX + "user/tokens/verify", self.verify),
+            Route(_PAGES, self.page_file),
+        ]
+
+    async def search(self, http: Request) -> Response:
+        """List a page of models."""
+        try:
+            return _edge(200, encode_search(self._listed(), http.query_params))
+        except InvalidRequest as error:
+            return _edge(400, edge_error(BAD_QUERY, error.message))
+
+    async def schema(self, http: Request) -> Response:
+        """Give the JSON Schemas of a model."""
+        name = http.query_params.get("model", "")
+        is_embedding = self._services.embeddings.has(name)
+        if not is_embedding:
+            try:
+                self._services.catalogue.find(name)
+            except ModelNotFound as error:
+                request_id = new_request_id()
+                status, body = WorkersAi().encode_error(error, request_id)
+                return _json(status, body, headers(request_id))
+        return _edge(200, encode_schema(is_embedding=is_embedding))
+
+    async def verify(self, http: Request) -> Response:
+        """Say that the caller's token is valid: any is, as long as there is one."""
+        scheme, _, token = http.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            return _edge(401, edge_error(10000, "Authentication error"))
+        return _edge(200, encode_token(token.strip()))
+
+    async def page_file(self, http: Request) -> Response:
+        """Give a schema as the page of a model that generates text offers it."""
+        slugs = {
+            name.rpartition("/")[2].lower()
+            for listed in self._listed()
+            if not listed.is_embedding
+            for name in listed.names
+        }
+        schema = page_files().get(http.path_params["file"])
+        if schema is None or http.path_params["slug"].lower() not in slugs:
+            return _edge(*no_route_error(http.url.path))
+        return _edge(200, msgspec.json.encode(schema))
+
+    def _listed(self) -> Iterator[Listed]:
+        catalogue, embeddings = self._services.catalogue, self._services.embeddings
+        for entry in catalogue.entries:
+            yield Listed(self._card_of(entry), catalogue.names_of(entry))
+        for served in embeddings.entries:
+            card = ModelCard(name=served.name, created_s=served.created_s)
+            yield Listed(card, (served.name, *served.aliases), is_embedding=True)
+
+
+def _edge(status: int, body: bytes) -> Response:
+    return _json(status, body, edge_headers(new_request_id()))
+
+
+def _json(status: int, body: bytes, more: dict[str, str]) -> Response:
+    return Response(body, status, more, media_type="application/json")
