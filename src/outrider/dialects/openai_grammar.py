@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from outrider.dialects.base import convert
 from outrider.dialects.openai_tools import MAX_SCHEMA_DEPTH, TOOL_NAME, is_shallow
+from outrider.dialects.openai_wire import ResponseFormat, StructuredOutputs
 from outrider.errors import InvalidRequest, UnsupportedParameter
 from outrider.types import Grammar
 
@@ -23,33 +23,9 @@ _OUTPUTS = "structured_outputs"
 _ANY_OBJECT = Grammar("json_schema", '{"type":"object"}', _FORMAT)
 
 
-class _Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """OpenAI's wrapper of a schema; its texts are for models that were trained to read them."""
-
-    name: str
-    schema: dict[str, Any]
-    description: str | None = None
-    strict: bool | None = None
-
-
-class _Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The field response_format."""
-
-    type: str
-    json_schema: _Schema | None = None
-    grammar: str | None = None
-
-
-class _Outputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The field structured_outputs; one of them."""
-
-    json: dict[str, Any] | None = None
-    regex: str | None = None
-    choice: list[str] | None = None
-    grammar: str | None = None
-
-
-def decode_grammar(response_format: object, structured_outputs: object) -> Grammar | None:
+def decode_grammar(
+    response_format: ResponseFormat | None, structured_outputs: StructuredOutputs | None
+) -> Grammar | None:
     """Give what the two fields ask for; None for plain text."""
     first = None if response_format is None else _read_format(response_format)
     second = None if structured_outputs is None else _read_outputs(structured_outputs)
@@ -86,8 +62,7 @@ def schema_grammar(schema: dict[str, Any], path: str, param: str) -> Grammar:
     return Grammar("json_schema", msgspec.json.encode(schema).decode(), param)
 
 
-def _read_format(value: object) -> Grammar | None:
-    wire = convert(value, _Format, _FORMAT)
+def _read_format(wire: ResponseFormat) -> Grammar | None:
     match wire.type:
         case "text":
             return None
@@ -106,7 +81,7 @@ def _read_format(value: object) -> Grammar | None:
     )
 
 
-def _read_schema(wire: _Format) -> Grammar:
+def _read_schema(wire: ResponseFormat) -> Grammar:
     path = f"{_FORMAT}.json_schema"
     if wire.json_schema is None:
         raise InvalidRequest(f"{path} is missing", path)
@@ -118,9 +93,8 @@ def _read_schema(wire: _Format) -> Grammar:
     return schema_grammar(wire.json_schema.schema, f"{path}.schema", _FORMAT)
 
 
-def _read_outputs(value: object) -> Grammar | None:
-    wire = convert(value, _Outputs, _OUTPUTS)
-    names = _Outputs.__struct_fields__
+def _read_outputs(wire: StructuredOutputs) -> Grammar | None:
+    names = StructuredOutputs.__struct_fields__
     num_given = sum(getattr(wire, name) is not None for name in names)
     if num_given != 1:
         raise InvalidRequest(

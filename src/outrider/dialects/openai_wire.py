@@ -106,6 +106,32 @@ class WireToolChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed_tools: Json = None
 
 
+class NamedSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A schema with a name; its texts are for models that were trained to read them."""
+
+    name: str
+    schema: dict[str, Json]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What form an answer must have."""
+
+    type: str
+    json_schema: NamedSchema | None = None
+    grammar: str | None = None
+
+
+class StructuredOutputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What form an answer must have, as vLLM says it; one of them."""
+
+    json: dict[str, Json] | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+
+
 class SamplingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The fields that both endpoints share."""
 
@@ -126,7 +152,7 @@ class SamplingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_p: float | None = None
     top_a: float | None = None
     repetition_penalty: float | None = None
-    structured_outputs: Json = None
+    structured_outputs: StructuredOutputs | None = None
     ignore_eos: bool | None = None
     # Inert.
     user: str | None = None
@@ -150,7 +176,7 @@ class ChatBody(SamplingBody, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tool_choice: str | WireToolChoice | None = None
     functions: Json = None
     function_call: Json = None
-    response_format: Json = None
+    response_format: ResponseFormat | None = None
     audio: Json = None
     modalities: Json = None
     prediction: Json = None
