@@ -181,7 +181,7 @@ class Context {
   void run_groups(const Matmul& call);
   Activations convert(const Matmul& call);
   const ActivationTile* quantise(const Matmul& call, int64_t groups);
-  void plan_tasks(int64_t num_panels, int64_t row_chunk);
+  void plan_tasks(int64_t num_panels, int64_t row_chunk, int64_t panels_together);
   void run_task(const MatmulTask& task, const Matmul& call, const Activations& form);
 
   // What is known of a row of logits before its weights are.

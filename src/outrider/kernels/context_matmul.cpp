@@ -17,10 +17,16 @@ constexpr int64_t kRowChunkBytes = 384 << 10, kFloatRowChunkBytes = 1 << 20;
 constexpr int64_t kTasksPerThread = 8, kTasksPerThreadOneRow = 2;
 // A core quantises so many values in about the time that waking another takes.
 constexpr int64_t kMinQuantiseValues = 16384;
+// What a kernel of several rows takes at once (matmul_quants.h, matmul_floats.h).
+constexpr int64_t kPanelsTogether = 2, kFloatPanelsTogether = 4;
 // Reading an expert's weights takes about as long as multiplying them with this many rows.
 constexpr int64_t kStreamRows = 8;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Rows of bf16 that begin at odd multiples of 4 cache lines: a kernel reads 4 lines of each of many rows,
+// and even multiples of 4 would bring them into a few sets of the first-level cache.
+int64_t spread_rows(int64_t stride) { return (divide_up(stride, 128) | 1) * 128; }
 
 }  // namespace
 
@@ -48,7 +54,8 @@ void Context::run_groups(const Matmul& call) {
   for (const WeightView& w : call.weights) num_panels += w.num_panels;
   const int64_t most_rows = form.f32 || form.bf16 ? kFloatRowChunkBytes / (form.stride * (form.f32 ? 4 : 2))
                                                   : kRowChunkBytes / form.stride;
-  plan_tasks(num_panels, std::max<int64_t>(kTileRows, most_rows / kTileRows * kTileRows));
+  plan_tasks(num_panels, std::max<int64_t>(kTileRows, most_rows / kTileRows * kTileRows),
+             form.f32 || form.bf16 ? kFloatPanelsTogether : kPanelsTogether);
   pool_.run(int64_t(tasks_.size()), [&](int64_t i, int) { run_task(tasks_[size_t(i)], call, form); });
 }
 
@@ -67,11 +74,12 @@ Activations Context::convert(const Matmul& call) {
     form.tiles = quantise(call, groups);
   }
   if (to_bf16) {
-    uint16_t* rounded = grow(bf16_, call.num_rows * stride);
+    form.bf16_stride = spread_rows(stride);
+    uint16_t* rounded = grow(bf16_, call.num_rows * form.bf16_stride);
     float* sums = keeps_bf16_ ? grow(bf16_sums_, call.num_rows * groups) : nullptr;
     for_rows(call.num_rows, cols, [&](int64_t t) {
-      kernels_->round_row_to_bf16(rounded + t * stride, sums ? sums + t * groups : nullptr, x + t * cols,
-                                  cols, stride);
+      kernels_->round_row_to_bf16(rounded + t * form.bf16_stride, sums ? sums + t * groups : nullptr,
+                                  x + t * cols, cols, stride);
     });
     form.bf16 = rounded;
     form.bf16_sums = sums;
@@ -112,7 +120,7 @@ const ActivationTile* Context::quantise(const Matmul& call, int64_t groups) {
   return tiles;
 }
 
-void Context::plan_tasks(int64_t num_panels, int64_t row_chunk) {
+void Context::plan_tasks(int64_t num_panels, int64_t row_chunk, int64_t panels_together) {
   int64_t total_cost = 0, most_rows = 0;
   for (const RowGroup& group : groups_) {
     total_cost += group.end - group.begin + kStreamRows;
@@ -124,8 +132,9 @@ void Context::plan_tasks(int64_t num_panels, int64_t row_chunk) {
     const int64_t cost = group.end - group.begin + kStreamRows;
     const int64_t tasks = divide_up(wanted * cost, total_cost);
     int64_t panels_per_task = divide_up(num_panels, tasks);
-    // Several rows take two panels at a time; many short tasks are shared out more evenly than few.
-    if (most_rows > 1) panels_per_task = std::max<int64_t>(2, num_panels / tasks / 2 * 2);
+    // Several rows take some panels at a time; many short tasks are shared out more evenly than few.
+    if (most_rows > 1)
+      panels_per_task = std::max<int64_t>(1, num_panels / tasks / panels_together) * panels_together;
     for (int64_t row = group.begin; row < group.end; row += row_chunk)
       for (int64_t panel = 0; panel < num_panels; panel += panels_per_task)
         tasks_.push_back({&group, row, std::min(group.end, row + row_chunk), panel,
@@ -138,7 +147,7 @@ void Context::run_task(const MatmulTask& task, const Matmul& call, const Activat
   const RowGroup& group = *task.group;
   Activations rows = form;
   if (form.f32) rows.f32 += group.begin * form.stride;
-  if (form.bf16) rows.bf16 += group.begin * form.stride;
+  if (form.bf16) rows.bf16 += group.begin * form.bf16_stride;
   if (form.bf16_sums) rows.bf16_sums += group.begin * (form.stride / kGroup);
   if (form.tiles) rows.tiles += group.first_tile * (form.stride / kGroup);
   int64_t begin = task.panel_begin, end = task.panel_end;

@@ -47,10 +47,11 @@ struct alignas(64) ActivationTile {
 // The rows of x in the form a weight format needs; only the arrays of that form are set.
 struct Activations {
   const float* f32;             // [T, stride]                       format f32
-  const uint16_t* bf16;         // [T, stride]                       format bf16, and quantised ones
+  const uint16_t* bf16;         // [T, bf16_stride]                  format bf16, and quantised ones
   const float* bf16_sums;       // [T, stride / 32] of its groups    if activations stay bf16
   const ActivationTile* tiles;  // [ceil(T / 16), stride / 32]       quantised formats
   int64_t stride;               // K rounded up to a multiple of 32
+  int64_t bf16_stride;          // at least that, so that rows don't share the sets of a cache
 };
 
 // Which rows of x meet which panels of a weight.

@@ -56,10 +56,13 @@ void unpack_block(WideBlock<P>* block, const uint8_t* tile, int64_t panel_bytes,
     }
 }
 
-// R rows from x[0] on against a block.
+// R rows from `row` on, their groups from `group` on, against a block.
 template <bool kHardware, bool kHasOffset, int R, int P>
-void wide_rows(Vf (*sums)[P], const uint16_t* x, const float* x_sums, int64_t stride,
-               const WideBlock<P>& block, int64_t num_groups) {
+void wide_rows(Vf (*sums)[P], const Activations& form, int64_t row, int64_t group, const WideBlock<P>& block,
+               int64_t num_groups) {
+  const int64_t stride = form.bf16_stride, row_groups = form.stride / kGroup;
+  const uint16_t* x = form.bf16 + row * stride + group * kGroup;
+  const float* x_sums = form.bf16_sums + row * row_groups + group;
   Vf acc[R][P];
   for (int r = 0; r < R; ++r)
     for (int p = 0; p < P; ++p) acc[r][p] = sums[r][p];
@@ -77,8 +80,7 @@ void wide_rows(Vf (*sums)[P], const uint16_t* x, const float* x_sums, int64_t st
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < P; ++p) {
         acc[r][p] = vfma(dot[r][p], block.scale[g][p], acc[r][p]);
-        if (kHasOffset)
-          acc[r][p] = vfma(block.offset[g][p], vset(x_sums[r * (stride / kGroup) + g]), acc[r][p]);
+        if (kHasOffset) acc[r][p] = vfma(block.offset[g][p], vset(x_sums[r * row_groups + g]), acc[r][p]);
       }
   }
   for (int r = 0; r < R; ++r)
@@ -92,9 +94,7 @@ inline void wide_pass(int64_t num_rows, Vf (*sums)[P], const Activations& x, int
     if (num_rows < R)
       return wide_pass<kHardware, kHasOffset, P, R - 1>(num_rows, sums, x, row, group, block, num_groups);
   }
-  wide_rows<kHardware, kHasOffset, R, P>(sums, x.bf16 + row * x.stride + group * kGroup,
-                                         x.bf16_sums + row * (x.stride / kGroup) + group, x.stride, block,
-                                         num_groups);
+  wide_rows<kHardware, kHasOffset, R, P>(sums, x, row, group, block, num_groups);
 }
 
 // Up to kMostWideRows rows of `part` from `begin` on against P panels.

@@ -66,13 +66,30 @@ inline void float_block(int64_t num_rows, Vf (*sums)[P], const Activations& x, i
   if constexpr (R > 1) {
     if (num_rows < R) return float_block<kBf16Hardware, P, R - 1>(num_rows, sums, x, row, w, panel, k, count);
   }
-  const int64_t at = row * x.stride + k, panel_values = x.stride * kPanel;
+  const int64_t panel_values = x.stride * kPanel;
   const int64_t tile = panel * panel_values + k * kPanel;
   if (w.format == kF32)
-    return f32_block<R, P>(sums, x.f32 + at, x.stride, reinterpret_cast<const float*>(w.data) + tile,
-                           panel_values, count);
-  bf16_block<kBf16Hardware, R, P>(sums, x.bf16 + at, x.stride,
+    return f32_block<R, P>(sums, x.f32 + row * x.stride + k, x.stride,
+                           reinterpret_cast<const float*>(w.data) + tile, panel_values, count);
+  bf16_block<kBf16Hardware, R, P>(sums, x.bf16 + row * x.bf16_stride + k, x.bf16_stride,
                                   reinterpret_cast<const uint16_t*>(w.data) + tile, panel_values, count);
+}
+
+// Ask for the share of rows [row, row + kFloatRows) in the block from k on: it is far away when the rows
+// get there, and too short for the processor to notice that it is a stream.
+template <int P>
+inline void fetch_next_block(const WeightView& w, int64_t panel, int64_t k, int64_t stride, int64_t row,
+                             int64_t num_rows) {
+  if (k >= stride) return;
+  const int64_t value_bytes = w.format == kF32 ? 4 : 2,
+                count = k + kBlockValues < stride ? kBlockValues : stride - k;
+  const int64_t lines = count * kPanel * value_bytes / 64;
+  const int64_t first = lines * row / num_rows, last = lines * (row + kFloatRows) / num_rows;
+  for (int p = 0; p < P; ++p) {
+    const uint8_t* block = w.data + ((panel + p) * stride + k) * kPanel * value_bytes;
+    for (int64_t line = first; line < last && line < lines; ++line)
+      __builtin_prefetch(block + line * 64, 0, 2);
+  }
 }
 
 // Up to kMostFloatRows rows from `begin` on against P panels.
@@ -85,6 +102,7 @@ void float_rows(float* out, int64_t out_stride, const Activations& x, const Weig
   for (int64_t k = 0; k < x.stride; k += kBlockValues) {
     const int64_t count = k + kBlockValues < x.stride ? kBlockValues : x.stride - k;
     for (int64_t row = begin; row < end;) {
+      fetch_next_block<P>(w, panel, k + kBlockValues, x.stride, row - begin, end - begin);
       const int64_t passes = (end - row + kFloatRows - 1) / kFloatRows,
                     rows = (end - row + passes - 1) / passes;
       float_block<kBf16Hardware, P>(rows, sums + row - begin, x, row, w, panel, k, count);

@@ -76,7 +76,7 @@ void panels_row(float* out, const Activations& x, const WeightView& w, int64_t r
     case kF32:
       return f32_panels_row<P>(out, x.f32 + row * x.stride, x.stride, w, panel, width, accumulate);
     case kBf16:
-      return bf16_panels_row<kBf16Hardware, P>(out, x.bf16 + row * x.stride, x.stride, w, panel, width,
+      return bf16_panels_row<kBf16Hardware, P>(out, x.bf16 + row * x.bf16_stride, x.stride, w, panel, width,
                                                accumulate);
     case kQ8:
       return quant_panel_row<false, false>(out, x.tiles, row, w, panel, width, accumulate);

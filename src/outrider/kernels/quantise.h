@@ -43,9 +43,11 @@ void quantise_tile(ActivationTile* tiles, const float* x, int64_t num_rows, int6
 }
 
 void round_row_to_bf16(uint16_t* out, float* sums, const float* x, int64_t cols, int64_t stride) {
-  for (int64_t k = 0; k < cols; ++k) out[k] = float_to_bf16(x[k]);
-  for (int64_t k = cols; k < stride; ++k) out[k] = 0;
-  for (int64_t k = 0; sums && k < stride; k += kGroup)
+  int64_t k = 0;
+  for (; k + 16 <= cols; k += 16) vstore_bf16(out + k, vload(x + k));
+  for (; k < cols; ++k) out[k] = float_to_bf16(x[k]);
+  for (; k < stride; ++k) out[k] = 0;
+  for (k = 0; sums && k < stride; k += kGroup)
     sums[k / kGroup] = vsum(vload_bf16(out + k) + vload_bf16(out + k + 16));
 }
 
