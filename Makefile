@@ -18,6 +18,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 SHELL := /bin/sh
 .NOTPARALLEL:
 .PHONY: setup build test clients parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve perplexity llama-server serve ci clean sanitize help
+.PHONY: setup build test parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve bench-vision llama-server serve ci clean sanitize help
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -30,6 +31,7 @@ help:
 	@echo "make bench-avx2  the same with both sides held to AVX2 (builds llama.cpp for it)"
 	@echo "make bench-kernels  measure single kernels against the machine's limits"
 	@echo "make bench-embeddings  measure embeddings side by side with sentence-transformers"
+	@echo "make bench-vision  measure one image tile side by side with transformers (two minutes)"
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
 	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
@@ -79,6 +81,8 @@ bench-embeddings: $(VENV)/.extra-bench-embeddings
 perplexity: $(VENV)/.installed
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python benchmarks/perplexity.py --model $(MODEL) $(ARGS)
+bench-vision: $(VENV)/.extra-bench-vision
+	@$(BIN)/python benchmarks/vision.py $(ARGS)
 
 bench-serve: $(VENV)/.installed
 	@$(BIN)/outrider pull $(MODEL)

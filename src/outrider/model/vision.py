@@ -1,9 +1,9 @@
 """The image tower of Llama 4: tiles of pixels in, vectors in place of token embeddings out.
 
 patches → + class token (last) → + positions → norm → blocks → norm → without class token → pixel
-shuffle → adapter → projector, in f32. Tiles are encoded one by one, so memory doesn't grow with an
-image and a tile's features never depend on its neighbours. P patches of a tile, H hidden size, S
-side of a tile, M tokens per tile, C hidden size of the decoder.
+shuffle → adapter → projector, with sums in f32. Tiles are encoded one by one, so memory doesn't
+grow with an image and a tile's features never depend on its neighbours. P patches of a tile, H
+hidden size, S side of a tile, M tokens per tile, C hidden size of the decoder.
 """
 
 from __future__ import annotations
