@@ -14,7 +14,7 @@ from collections.abc import Sequence as Items
 
 import numpy as np
 
-NGRAMS = (3, 2)  # tokens that are looked up; the longer first
+NGRAM = 3  # tokens that are looked up; two more often lead astray, four find less
 MIN_TABLE_BITS, MAX_TABLE_BITS = 10, 18  # 1 MiB at most; longer texts lose older n-grams
 NOWHERE = -1
 
@@ -25,37 +25,32 @@ MAX_MATCHED = len(LEVELS) - 1
 MIN_TRUSTED = 4
 MAX_SKIPPED = 2
 
+LOOKUP_CREDIT = 2.0  # in times of a token; see `Drafter.credit`
+MIN_CHANCE = 0.03  # of the last guess in a row that is worth thinking of
+
 # Odd constants of a multiplicative hash; the first is 2^64 / golden ratio (Knuth, TAOCP 6.4).
 FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 _MASK = (1 << 64) - 1
 
 
 class HitRates:
-    """How often guesses of each level were right; what is long ago fades."""
+    """How often guesses of each level were right, over all sequences; what is long ago fades."""
 
-    # Before anything is known, of the levels above; from texts and answers of a small model.
-    FIRST = (0.3, 0.4, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
-    FIRST_WEIGHT = 4.0  # tries that a base counts as
-    MEMORY = 64  # tries of a level after which they count half
+    # Before anything is known, and the tries that it counts as (docs/LOG.md, 2026-11-21).
+    FIRST = (0.15, 0.5, 0.5, 0.55, 0.65, 0.8, 0.85, 0.95)
+    FIRST_WEIGHT = 4.0
+    MEMORY = 256  # tries of a level after which they count half
 
-    __slots__ = ("_base", "_hits", "_tries")
-
-    def __init__(self, base: HitRates | None = None) -> None:
-        """`base` is what is known from other sequences; it learns from this one as well."""
-        self._base = base
-        self._hits = [0.0] * len(self.FIRST)
-        self._tries = [0.0] * len(self.FIRST)
+    def __init__(self) -> None:
+        self._hits = [self.FIRST_WEIGHT * first for first in self.FIRST]
+        self._tries = [self.FIRST_WEIGHT] * len(self.FIRST)
 
     def rate(self, level: int) -> float:
         """Give the share of right guesses."""
-        first = self.FIRST[level] if self._base is None else self._base.rate(level)
-        hits = self._hits[level] + self.FIRST_WEIGHT * first
-        return hits / (self._tries[level] + self.FIRST_WEIGHT)
+        return self._hits[level] / self._tries[level]
 
     def count(self, level: int, is_hit: bool) -> None:
         """Note whether a guess was right."""
-        if self._base is not None:
-            self._base.count(level, is_hit)
         self._hits[level] += is_hit
         self._tries[level] += 1
         if self._tries[level] >= self.MEMORY:
@@ -63,16 +58,49 @@ class HitRates:
             self._tries[level] /= 2
 
 
+class Luck:
+    """How the guesses of one sequence do beside what is expected of their levels."""
+
+    WEIGHT = 2.0  # hits and misses as expected that come before the first
+    MEMORY = 64  # tries after which the oldest are forgotten, about
+
+    __slots__ = ("_hits", "_hits_expected", "_misses", "_misses_expected")
+
+    def __init__(self) -> None:
+        self._hits = self._hits_expected = self.WEIGHT
+        self._misses = self._misses_expected = self.WEIGHT
+
+    @property
+    def odds(self) -> float:
+        """Give the factor by which the odds of a hit differ."""
+        return self._hits / self._hits_expected * self._misses_expected / self._misses
+
+    def count(self, rate: float, is_hit: bool) -> None:
+        """Note a hit or a miss where hits were expected at a rate."""
+        keep, start = 1 - 1 / self.MEMORY, self.WEIGHT / self.MEMORY
+        self._hits = self._hits * keep + start + is_hit
+        self._hits_expected = self._hits_expected * keep + start + rate
+        self._misses = self._misses * keep + start + (not is_hit)
+        self._misses_expected = self._misses_expected * keep + start + 1 - rate
+
+
 class Drafter:
     """Follows one sequence: `append` all its tokens, ask `guess` at any time."""
 
-    __slots__ = ("_cursor", "_matched", "_num_skipped", "_rates", "_shift", "_table", "_tokens")
+    __slots__ = (
+        "_cursor", "_luck", "_matched", "_num_skipped", "_rates", "_shift", "_table", "_tokens",
+        "credit",
+    )  # fmt: skip
 
     def __init__(self, token_ids: Items[int], lookup: Items[int], rates: HitRates) -> None:
         """`lookup` is a text that the answer to `token_ids` is expected to be like."""
+        self.credit = (
+            LOOKUP_CREDIT if lookup else 0.0
+        )  # what guesses may cost before they win, in times of a token
         self._tokens = array("i", lookup)
         self._tokens.extend(token_ids)
-        self._rates = HitRates(rates)
+        self._rates = rates
+        self._luck = Luck()
         # Where the token is that the next one is expected to equal, and how many before it agreed.
         self._cursor = NOWHERE
         self._matched = 0
@@ -85,19 +113,22 @@ class Drafter:
         if lookup:
             self._cursor, self._matched = 0, MIN_TRUSTED
 
-    def append(self, token_id: int) -> None:
-        """Take note of the sequence's next token."""
+    def append(self, token_id: int) -> bool:
+        """Take note of the sequence's next token; says whether it is what was expected."""
         is_hit = False
         if self._cursor != NOWHERE:
             is_hit = self._tokens[self._cursor] == token_id
-            self._rates.count(LEVELS[self._matched], is_hit)
+            level = LEVELS[self._matched]
+            self._luck.count(self._rates.rate(level), is_hit)
+            self._rates.count(level, is_hit)
         self._tokens.append(token_id)
         if is_hit:
             self._cursor += 1
             self._matched = min(self._matched + 1, MAX_MATCHED)
-        if not is_hit or self._matched < max(NGRAMS):
-            self._find() or is_hit or self._skip()
+        if (not is_hit or self._matched < NGRAM) and not self._find() and not is_hit:
+            self._skip()
         self._insert()
+        return is_hit
 
     def guess(self, count: int) -> array[int]:
         """Give up to `count` tokens that may come next; none if nothing is known."""
@@ -110,65 +141,63 @@ class Drafter:
         return guess
 
     def chances(self, count: int) -> list[float]:
-        """Give how likely the first, the first two … guesses are all right."""
+        """Give how likely the first, the first two … guesses are all right, until hardly so."""
         if self._cursor == NOWHERE:
             return []
-        chances, chance = [], 1.0
+        chances, chance, odds = [], 1.0, self._luck.odds
         for matched in range(self._matched, self._matched + count):
-            chance *= self._rates.rate(LEVELS[min(matched, MAX_MATCHED)])
+            rate = self._rates.rate(LEVELS[min(matched, MAX_MATCHED)])
+            chance *= rate * odds / (rate * odds + 1 - rate)
+            if chance < MIN_CHANCE:
+                break
             chances.append(chance)
         return chances
 
-    def _skip(self) -> bool:
+    def _skip(self) -> None:
         """Go on behind a token that differs, if the text agreed well before it."""
-        is_trusted = self._matched >= MIN_TRUSTED and self._cursor != NOWHERE
+        is_trusted = self._matched >= MIN_TRUSTED
         self._num_skipped = 0 if is_trusted else self._num_skipped + 1
-        if not is_trusted and (self._cursor == NOWHERE or self._num_skipped >= MAX_SKIPPED):
-            self._cursor = NOWHERE
-        else:
-            self._cursor += 1
         self._matched = 0
-        return self._cursor != NOWHERE
+        if self._cursor != NOWHERE:
+            self._cursor = NOWHERE if self._num_skipped >= MAX_SKIPPED else self._cursor + 1
 
     def _find(self) -> bool:
         """Go to where the last tokens occurred last, if they did."""
         tokens, size = self._tokens, len(self._tokens)
-        for length in NGRAMS:
-            end = self._table[self._slot(size, length)] if size > length else 0
-            if end and tokens[end - length : end] == tokens[size - length :]:
-                most = min(MAX_MATCHED, end)
-                while length < most and tokens[end - length - 1] == tokens[size - length - 1]:
-                    length += 1
-                self._cursor, self._matched, self._num_skipped = end, length, 0
-                return True
-        return False
+        end = self._table[self._slot(size)] if size > NGRAM else 0
+        if not end or tokens[end - NGRAM : end] != tokens[size - NGRAM :]:
+            return False
+        length, most = NGRAM, min(MAX_MATCHED, end)
+        while length < most and tokens[end - length - 1] == tokens[size - length - 1]:
+            length += 1
+        self._cursor, self._matched, self._num_skipped = end, length, 0
+        return True
 
-    def _slot(self, end: int, length: int) -> int:
+    def _slot(self, end: int) -> int:
         """Give the place in the table of the n-gram before position `end`."""
-        grams = zip(self._tokens[end - length : end], FACTORS, strict=False)
-        return (sum(token_id * factor for token_id, factor in grams) & _MASK) >> self._shift
+        a, b, c = self._tokens[end - NGRAM : end]
+        return ((a * FACTORS[0] + b * FACTORS[1] + c * FACTORS[2]) & _MASK) >> self._shift
 
     def _insert(self) -> None:
-        """Make the n-grams that end with the last token known."""
+        """Make the n-gram that ends with the last token known."""
         size = len(self._tokens)
-        if 4 * size > len(self._table) and len(self._table) < 1 << MAX_TABLE_BITS:
+        if 2 * size > len(self._table) and len(self._table) < 1 << MAX_TABLE_BITS:
             self._index(size)
-            return
-        for length in NGRAMS:
-            if size >= length:
-                self._table[self._slot(size, length)] = size
+        elif size >= NGRAM:
+            self._table[self._slot(size)] = size
 
     def _index(self, size: int) -> None:
-        """Make a table of all n-grams of the first `size` tokens."""
-        bits = min(max((4 * size).bit_length(), MIN_TABLE_BITS), MAX_TABLE_BITS)
+        """Make a table of all n-grams of the first `size` tokens, with room for as many more."""
+        bits = min(max((2 * size).bit_length() + 1, MIN_TABLE_BITS), MAX_TABLE_BITS)
         self._shift = 64 - bits
         self._table = array("i", [0]) * (1 << bits)
-        table = np.frombuffer(self._table, np.int32)
+        if size < NGRAM:
+            return
         tokens = np.array(self._tokens[:size], np.uint64)
-        for length in NGRAMS:
-            count = max(0, size - length + 1)
-            keys = np.zeros(count, np.uint64)
-            for offset in range(length):  # arithmetic of 64 bits wraps as `_slot` does
-                keys += tokens[offset : offset + count] * np.uint64(FACTORS[offset])
-            # Of equal n-grams the last one stays.
-            table[keys >> np.uint64(self._shift)] = np.arange(length, size + 1, dtype=np.int32)
+        count = size - NGRAM + 1
+        keys = np.zeros(count, np.uint64)
+        for offset, factor in enumerate(FACTORS):  # in 64 bits, as in `_slot`
+            keys += tokens[offset : offset + count] * np.uint64(factor)
+        # Of equal n-grams the last one stays.
+        ends = np.arange(NGRAM, size + 1, dtype=np.int32)
+        np.frombuffer(self._table, np.int32)[keys >> np.uint64(self._shift)] = ends

@@ -17,15 +17,24 @@ from outrider.engine.drafter import Drafter, HitRates
 from outrider.engine.scheduler import Plan
 from outrider.engine.sequence import Sequence
 
-# Tokens guessed at a time; few sizes, as every number of rows is work of its own to prepare.
-SIZES = (1, 3, 7, 15)
+MAX_GUESSES = 15  # of a sequence in a step
+# Rows of a step with guesses; few numbers, as each is work of its own to prepare.
+ROWS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 MIN_GAIN = 1.05  # predicted; less is noise
+# Whatever is predicted, a sequence's guesses may lose no more than a share of its time: what they
+# cost is taken from its credit, what they win comes to it, up to a limit. In times of a token:
+CREDIT_PER_TOKEN = 0.005
+HINDSIGHT = 0.3  # for a guess that would have been right, but wasn't computed
+MAX_CREDIT = 6.0
+MIN_PRICE = 0.01  # of guesses, whatever was measured
 
 # Rows of which a step's time is remembered; between them it is interpolated.
 KNOTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-FIRST_ROW_COST = 0.2  # of another row, in times of the first, before anything was measured
+# In times of one row, before anything was measured. Better too little than too much: what is
+# never tried is never learned.
+FIRST_TIMES = (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 9.0, 17.0, 33.0)
 SPEED_FOLLOWS = 0.2  # of what a measured time was off by, for all numbers of rows alike
-KNOT_FOLLOWS = 0.1  # … and for the measured one alone
+KNOT_FOLLOWS = 0.03  # … and for the measured one alone, once it is known well
 MAX_SURPRISE = 2.0  # a step that took longer than expected by more counts as this much
 
 
@@ -33,7 +42,8 @@ class RowCosts:
     """What steps of so many rows take; follows a machine whose speed changes."""
 
     def __init__(self) -> None:
-        self._times = [1 + FIRST_ROW_COST * (knot - 1) for knot in KNOTS]
+        self._times = list(FIRST_TIMES)
+        self._weights = [0.0] * len(KNOTS)  # of measured steps, at each knot
         self._is_measured = False
 
     def time(self, num_rows: int) -> float:
@@ -53,8 +63,14 @@ class RowCosts:
         common = surprise**SPEED_FOLLOWS
         self._times = [time * common for time in self._times]
         index, share = _between_knots(min(num_rows, KNOTS[-1]))
-        self._times[index] *= surprise ** (KNOT_FOLLOWS * (1 - share))
-        self._times[index + 1] *= surprise ** (KNOT_FOLLOWS * share)
+        self._follow(index, surprise, 1 - share)
+        self._follow(index + 1, surprise, share)
+
+    def _follow(self, knot: int, surprise: float, weight: float) -> None:
+        """Correct one knot: much of what is new, little of what has been measured often."""
+        self._weights[knot] += weight
+        share = max(KNOT_FOLLOWS, 0.5 / (1 + self._weights[knot]))
+        self._times[knot] *= surprise ** (share * weight)
 
 
 class Speculation:
@@ -75,17 +91,21 @@ class Speculation:
         num_rows = sum(plan.num_scheduled_tokens)
         is_decoding = num_rows == len(sequences) == len(plan.sequences)
         sizes = self._choose(sequences, self._max_rows - num_rows)
-        for sequence, size in zip(sequences, sizes, strict=True):
-            if size and sequence.drafter is not None:
-                draft = sequence.drafter.guess(size)
-                sequence.draft = draft[: self._blocks.lend(sequence, len(draft))]
-                num_rows += len(sequence.draft)
-                self.num_drafted_tokens += len(sequence.draft)
+        if any(sizes):
+            price = self._price(len(sequences), sum(sizes)) / sum(sizes)
+            for sequence, size in zip(sequences, sizes, strict=True):
+                if size and sequence.drafter is not None:
+                    draft = sequence.drafter.guess(size)
+                    sequence.draft = draft[: self._blocks.lend(sequence, len(draft))]
+                    sequence.drafter.credit -= price * len(sequence.draft)
+                    num_rows += len(sequence.draft)
+                    self.num_drafted_tokens += len(sequence.draft)
         self._num_rows = num_rows if is_decoding else 0
 
     def settle(self, sequence: Sequence, num_new: int) -> None:
         """Take note of the tokens that a step gave a sequence: right guesses and one more."""
-        if sequence.draft:
+        was_drafted = bool(sequence.draft)
+        if was_drafted:
             sequence.draft = array("i")
             self.num_accepted_tokens += num_new - 1
             self._blocks.settle(sequence, num_new - 1)
@@ -94,8 +114,10 @@ class Speculation:
         if sequence.drafter is None:
             known = sequence.token_ids[:-num_new]
             sequence.drafter = Drafter(known, sequence.lookup, self._rates)
-        for token_id in sequence.token_ids[-num_new:]:
-            sequence.drafter.append(token_id)
+        drafter = sequence.drafter
+        num_hits = sum(map(drafter.append, sequence.token_ids[-num_new:]))
+        won = num_new - 1 if was_drafted else HINDSIGHT * num_hits
+        drafter.credit = min(drafter.credit + won + CREDIT_PER_TOKEN * num_new, MAX_CREDIT)
 
     def observe(self, time_s: float) -> None:
         """Learn what the last step took."""
@@ -103,41 +125,45 @@ class Speculation:
             self.costs.observe(self._num_rows, time_s)
 
     def _choose(self, sequences: Items[Sequence], num_rows: int) -> list[int]:
-        """Give the number of guesses for each sequence."""
-        upgrades = []  # (tokens per row, negative; sequence; new size; tokens that it adds)
+        """Give the number of guesses for each sequence, `num_rows` of them at most."""
+        sizes = [0] * len(sequences)
+        if not sequences:
+            return sizes
+        row_price = self._price(len(sequences), MAX_GUESSES) / MAX_GUESSES
+        hopes: list[tuple[float, int]] = []  # chance, negative, and sequence of each guess
         for index, sequence in enumerate(sequences):
-            # The last token of an answer needs no guesses after it.
-            most = min(sequence.max_num_tokens - sequence.num_tokens - 1, SIZES[-1])
-            if sequence.drafter is None or not (chances := sequence.drafter.chances(most)):
+            drafter = sequence.drafter
+            if drafter is None or drafter.credit < row_price:
                 continue
-            size = 0
-            for larger in SIZES:
-                if larger > most:
-                    break
-                gain = sum(chances[size:larger])
-                upgrades.append((-gain / (larger - size), index, larger, gain))
-                size = larger
-        if not upgrades:
-            return [0] * len(sequences)
-        return self._spend(sorted(upgrades), len(sequences), num_rows)
+            # The last token of an answer needs no guesses after it.
+            most = min(sequence.max_num_tokens - sequence.num_tokens - 1, MAX_GUESSES)
+            most = min(most, int(drafter.credit / row_price))
+            hopes += [(-chance, index) for chance in drafter.chances(most)]
+        # Chances of a sequence fall, so the best guesses are always the first ones of theirs.
+        hopes.sort()
+        for _, index in hopes[: self._best_count(hopes, len(sequences), num_rows)]:
+            sizes[index] += 1
+        return sizes
 
-    def _spend(
-        self, upgrades: list[tuple[float, int, int, float]], num_seqs: int, num_rows: int
-    ) -> list[int]:
-        """Take the best upgrades, as many as give the most tokens per time."""
-        sizes = [0] * num_seqs
-        best, best_rate = list(sizes), MIN_GAIN * num_seqs / self.costs.time(num_seqs)
-        rows, tokens = num_seqs, float(num_seqs)
-        for _, index, size, gain in upgrades:
-            rows += size - sizes[index]
-            tokens += gain
-            if rows > num_seqs + num_rows:
+    def _best_count(self, hopes: list[tuple[float, int]], num_seqs: int, num_rows: int) -> int:
+        """Give how many of the best guesses make the most tokens per time."""
+        best, best_rate = 0, MIN_GAIN * num_seqs / self.costs.time(num_seqs)
+        count, tokens = 0, float(num_seqs)
+        for rows in ROWS[bisect_right(ROWS, num_seqs) :]:
+            if rows - num_seqs > min(len(hopes), num_rows):
                 break
-            sizes[index] = size
+            tokens -= sum(chance for chance, _ in hopes[count : rows - num_seqs])
+            count = rows - num_seqs
             rate = tokens / self.costs.time(rows)
             if rate > best_rate:
-                best, best_rate = list(sizes), rate
+                best, best_rate = count, rate
         return best
+
+    def _price(self, num_seqs: int, num_guesses: int) -> float:
+        """Give what guesses cost a step of decoding sequences, in times of one of its tokens."""
+        alone = self.costs.time(num_seqs)
+        more = self.costs.time(num_seqs + num_guesses) - alone
+        return max(more * num_seqs / alone, MIN_PRICE)
 
 
 def _between_knots(num_rows: int) -> tuple[int, float]:
