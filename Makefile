@@ -19,6 +19,7 @@ SHELL := /bin/sh
 .NOTPARALLEL:
 .PHONY: setup build test clients parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve perplexity llama-server serve ci clean sanitize help
 .PHONY: setup build test parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve bench-vision llama-server serve ci clean sanitize help
+.PHONY: setup build test clients parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve bench-speculation perplexity llama-server serve ci clean sanitize help
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -34,6 +35,7 @@ help:
 	@echo "make bench-vision  measure one image tile side by side with transformers (two minutes)"
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
 	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
+	@echo "make bench-speculation  measure what guessing tokens gains and costs"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
 	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
 	@echo "make ci       lint, test, clients, parity and sanitize"
@@ -87,6 +89,10 @@ bench-vision: $(VENV)/.extra-bench-vision
 bench-serve: $(VENV)/.installed
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python benchmarks/serve.py --model $(MODEL) $(if $(wildcard $(PEER)),--peer $(PEER)) $(ARGS)
+
+bench-speculation: $(VENV)/.installed
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/python benchmarks/speculation.py --model $(MODEL) $(ARGS)
 
 llama-server: $(PEER)
 
