@@ -218,6 +218,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool = True
     functions: tuple[EmbeddedFunction, ...] = ()  # of some of the tools
     grammar: Grammar | None = None  # of the text; calls of tools have their own
+    prediction: str = ""  # a text that the answers are expected to be like; changes no token
     stream: bool = False
     reject_if_busy: bool = False  # refuse what would have to wait for others
     cache_salt: str = ""  # prefix-cache blocks are shared only between equal salts
@@ -272,6 +273,9 @@ class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    # Of the predictions that came with the request, once per choice.
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
 
 
 class Started(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ filled = texts.filter(bool)
 reasons = st.sampled_from(["stop", "length", "tool_calls"])
 counts = st.integers(0, 2**40)
 usages = st.builds(Usage, counts, counts, counts)
+usages_of_predictions = st.builds(Usage, counts, counts, counts, counts, counts)
 token_ids = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5).map(tuple)
 
 SAMPLING: dict[str, st.SearchStrategy[Any]] = {
@@ -138,6 +139,7 @@ def requests(
     messages: tuple[Message, ...] = ()
     prompts: tuple[Any, ...] = ()
     tools: dict[str, Any] = {}
+    prediction = draw(texts) if is_chat else ""
     if is_chat:
         messages = tuple(draw(st.lists(MESSAGES, min_size=1, max_size=4)))
         tools = draw(tool_fields())
@@ -154,6 +156,7 @@ def requests(
         given=frozenset(values),
         **tools,
         grammar=draw(forms),
+        prediction=prediction,
         stream=draw(st.booleans()),
         cache_salt="s",
     )

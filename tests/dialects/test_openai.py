@@ -21,7 +21,7 @@ from dialects.strategies import (
     reasons,
     requests,
     texts,
-    usages,
+    usages_of_predictions,
 )
 from outrider.dialects.base import Answer, Choice, Decoded, Envelope
 from outrider.dialects.openai import CHAT_COMPLETIONS, COMPLETIONS, OpenAi
@@ -89,7 +89,7 @@ def test_ids_and_salts_come_from_the_envelope_and_not_from_the_body():
     assert again.request.cache_salt == "t"
 
 
-@given(st.data(), wires, texts, usages)
+@given(st.data(), wires, texts, usages_of_predictions)
 def test_an_answer_survives_the_wire(data: st.DataObject, wire: OpenAi, model: str, usage: Usage):
     tool_calls = st.lists(calls, max_size=2 if wire is CHAT_COMPLETIONS else 0).map(tuple)
     choices = st.builds(Choice, texts, reasons, logprobs(wire is CHAT_COMPLETIONS), tool_calls)
@@ -97,7 +97,7 @@ def test_an_answer_survives_the_wire(data: st.DataObject, wire: OpenAi, model: s
     assert wire.decode_answer(wire.encode_answer(answer, decode(wire))) == answer
 
 
-@given(st.data(), wires, texts, usages)
+@given(st.data(), wires, texts, usages_of_predictions)
 def test_a_stream_survives_the_wire(data: st.DataObject, wire: OpenAi, model: str, usage: Usage):
     n = data.draw(st.integers(1, 3))
     index = st.integers(0, n - 1)
@@ -195,7 +195,8 @@ EVENTS: list[Event] = [
 ]
 USAGE = (
     '"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,'
-    '"prompt_tokens_details":{"cached_tokens":1}}'
+    '"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":'
+    '{"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}'
 )
 CHAT_HEAD = (
     'data: {"id":"chatcmpl-7c2f0c1e","object":"chat.completion.chunk","created":5,"model":"m",'

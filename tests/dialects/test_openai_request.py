@@ -108,9 +108,36 @@ def test_inert_fields_change_nothing(wire: OpenAi):
     }
     assert inert.keys() == openai_wire.COMPLETION_INERT
     if wire is CHAT_COMPLETIONS:
-        inert["prediction"] = {"type": "content", "content": "a"}
         assert inert.keys() == openai_wire.CHAT_INERT
     assert decode(wire, **inert) == decode(wire)
+
+
+@pytest.mark.parametrize(
+    "content", ["one two", [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]]
+)
+def test_a_prediction_is_a_text_or_parts_of_one(content: Any):
+    prediction = {"type": "content", "content": content}
+    assert decode(CHAT_COMPLETIONS, prediction=prediction).request.prediction == "one two"
+    assert decode(CHAT_COMPLETIONS).request.prediction == ""
+
+
+@pytest.mark.parametrize(
+    ("prediction", "param"),
+    [
+        ({"type": "text", "content": "a"}, "prediction.type"),
+        (
+            {"type": "content", "content": [{"type": "image", "text": "a"}]},
+            "prediction.content[0].type",
+        ),
+        ({"type": "content", "content": [{"type": "text"}]}, "prediction.content[0].text"),
+        ({"type": "content"}, "prediction.content"),
+        ("a", "prediction"),
+    ],
+)
+def test_another_prediction_is_refused_with_its_path(prediction: Any, param: str):
+    error = refusal(CHAT_COMPLETIONS, prediction=prediction)
+    assert type(error) is InvalidRequest
+    assert error.param == param
 
 
 @BOTH

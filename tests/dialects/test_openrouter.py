@@ -21,7 +21,7 @@ from dialects.strategies import (
     reasons,
     requests,
     texts,
-    usages,
+    usages_of_predictions,
 )
 from outrider.dialects import openrouter_request
 from outrider.dialects.base import Answer, Choice, Decoded, Envelope
@@ -68,7 +68,11 @@ USAGE = {
         "upstream_inference_prompt_cost": 0,
         "upstream_inference_completions_cost": 0,
     },
-    "completion_tokens_details": {"reasoning_tokens": 0},
+    "completion_tokens_details": {
+        "reasoning_tokens": 0,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
+    },
 }
 OWN_SAMPLING = {
     **{name: values for name, values in SAMPLING.items() if name != "ignore_eos"},
@@ -114,7 +118,7 @@ def test_a_prompt_survives_the_wire(request: GenerationRequest, reader: OpenRout
     assert decoded.request == request
 
 
-@given(st.data(), wires, texts, usages)
+@given(st.data(), wires, texts, usages_of_predictions)
 def test_an_answer_survives_the_wire(
     data: st.DataObject, wire: OpenRouter, model: str, usage: Usage
 ):
@@ -125,7 +129,7 @@ def test_an_answer_survives_the_wire(
     assert wire.decode_answer(wire.encode_answer(answer, decode(wire))) == answer
 
 
-@given(st.data(), wires, texts, usages)
+@given(st.data(), wires, texts, usages_of_predictions)
 def test_a_stream_survives_the_wire(
     data: st.DataObject, wire: OpenRouter, model: str, usage: Usage
 ):

@@ -87,6 +87,22 @@ def test_a_wrong_prediction_is_given_up_and_costs_no_token() -> None:
     assert engine.stats().num_drafted_tokens <= 15
 
 
+@pytest.mark.parametrize("is_guessing", [False, True])
+def test_tokens_of_a_prediction_that_come_true_are_counted_whether_computed_or_not(
+    is_guessing: bool,
+) -> None:
+    whole = run(make_engine(), submit(PREFIX, sampling=LONG))["a", 0].token_ids
+    prediction = [*spoil(whole, 12), 1, 2, 3]  # every 12th of 60 is wrong, and it goes on
+    engine = reckless_engine() if is_guessing else make_engine()
+    engine.submit(predict(submit(PREFIX, sampling=LONG), prediction))
+    outputs = []
+    while engine.has_work:
+        outputs += engine.step()
+    counts = [output.num_predicted_tokens for output in outputs]
+    assert counts == sorted(counts)
+    assert counts[-1] == 55
+
+
 def test_an_answer_that_goes_round_in_circles_needs_no_prediction() -> None:
     runner = HashRunner()
     sampling = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)

@@ -93,6 +93,20 @@ def test_raw_prompts_get_the_prefix_and_token_ids_are_taken_as_they_are() -> Non
     assert client.submitted[0].prompts == ((SPECIAL, *text_ids), (5, 6, 7))
 
 
+def test_a_prediction_reaches_the_engine_as_far_as_an_answer_could() -> None:
+    def script(submit: Submit) -> Iterator[SequenceOutput | Exception]:
+        for index in range(2):
+            answer = output(index, "x", count=3, finish_reason="stop")
+            yield msgspec.structs.replace(answer, num_predicted_tokens=60 + index)
+
+    client = FakeClient(script, max_model_len=100)
+    twice = request(sampling=SamplingParams(n=2), prediction="ab" * 200)
+    usage = usage_of(run(make_provider(client), twice))
+    assert client.submitted[0].lookup_token_ids == tuple(FakeTokenizer().encode("ab" * 50))
+    assert (usage.accepted_prediction_tokens, usage.rejected_prediction_tokens) == (121, 79)
+    assert usage.completion_tokens == 6
+
+
 @pytest.mark.parametrize("length", [100, 101, 5000])
 def test_a_conversation_without_room_for_an_answer_is_refused_with_both_counts(
     length: int,

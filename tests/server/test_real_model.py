@@ -87,6 +87,23 @@ def test_logprobs_have_the_wanted_alternatives(server: Process) -> None:
         assert all(value <= 0 for value in values)
 
 
+def test_a_prediction_changes_the_usage_and_no_token(server: Process) -> None:
+    def ask(**fields: Any) -> Any:
+        return server.client.chat.completions.create(
+            model=server.model, messages=STORY, max_tokens=24, temperature=0, **fields
+        )
+
+    plain = ask()
+    text = plain.choices[0].message.content
+    predicted = ask(prediction={"type": "content", "content": text + " And that is all."})
+    assert predicted.choices == plain.choices
+    for answer, least, most in ((plain, 0, 0), (predicted, 20, 24)):
+        details = answer.usage.completion_tokens_details
+        assert least <= details.accepted_prediction_tokens <= most
+        assert (details.rejected_prediction_tokens > 0) == (most > 0)
+        assert answer.usage.completion_tokens == 24
+
+
 def test_three_choices_are_three_texts(server: Process) -> None:
     answer = server.client.chat.completions.create(
         model=server.model, messages=STORY, max_tokens=16, temperature=1.2, seed=5, n=3

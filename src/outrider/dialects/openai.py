@@ -214,14 +214,28 @@ def encode_usage(usage: Usage) -> Object:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": prediction_tokens(usage),
+    }
+
+
+def prediction_tokens(usage: Usage) -> Object:
+    """Write what came true of predictions."""
+    return {
+        "accepted_prediction_tokens": usage.accepted_prediction_tokens,
+        "rejected_prediction_tokens": usage.rejected_prediction_tokens,
     }
 
 
 def decode_usage(wire: Object) -> Usage:
     """Read token counts; details may be missing."""
-    details = wire.get("prompt_tokens_details") or {}
+    prompt = wire.get("prompt_tokens_details") or {}
+    completion = wire.get("completion_tokens_details") or {}
     return Usage(
-        wire["prompt_tokens"], wire["completion_tokens"], details.get("cached_tokens") or 0
+        wire["prompt_tokens"],
+        wire["completion_tokens"],
+        prompt.get("cached_tokens") or 0,
+        completion.get("accepted_prediction_tokens") or 0,
+        completion.get("rejected_prediction_tokens") or 0,
     )
 
 

@@ -21,6 +21,7 @@ from outrider.dialects.openai_wire import (
     ChatBody,
     CompletionBody,
     SamplingBody,
+    WirePrediction,
 )
 from outrider.errors import InvalidRequest, UnsupportedParameter
 from outrider.types import (
@@ -78,7 +79,12 @@ def read_chat(wire: ChatBody, envelope: Envelope) -> Decoded:
         values["logprobs"] = wire.top_logprobs or 0
     messages = tuple(decode_message(message, i) for i, message in enumerate(wire.messages))
     grammar = decode_grammar(wire.response_format, wire.structured_outputs)
-    wanted = {"messages": messages, "grammar": grammar, **decode_tool_fields(wire)._asdict()}
+    wanted = {
+        "messages": messages,
+        "grammar": grammar,
+        "prediction": _prediction(wire.prediction),
+        **decode_tool_fields(wire)._asdict(),
+    }
     return _decoded(wire, envelope, values, wanted)
 
 
@@ -105,6 +111,8 @@ def encode_chat(request: GenerationRequest) -> bytes:
         **encode_tool_fields(request),
         **encode_grammar(request.grammar, is_chat=True),
     }
+    if request.prediction:
+        body["prediction"] = {"type": "content", "content": request.prediction}
     logprobs = request.sampling.logprobs
     if logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": logprobs}
@@ -120,6 +128,23 @@ def encode_completion(request: GenerationRequest) -> bytes:
     if request.sampling.logprobs is not None:
         body["logprobs"] = request.sampling.logprobs
     return msgspec.json.encode(body | _encode_sampling(request))
+
+
+def _prediction(wire: WirePrediction | None) -> str:
+    """Give the text of a prediction."""
+    if wire is None:
+        return ""
+    if wire.type != "content":
+        raise InvalidRequest(
+            f"prediction.type is {wire.type[:50]!r}; it must be content", "prediction.type"
+        )
+    if isinstance(wire.content, str):
+        return wire.content
+    for number, part in enumerate(wire.content):
+        if part.type != "text":
+            path = f"prediction.content[{number}].type"
+            raise InvalidRequest(f"{path} is {part.type[:50]!r}; it must be text", path)
+    return "".join(part.text for part in wire.content)
 
 
 def _refuse(wire: SamplingBody, refused: Mapping[str, Callable[[Any], bool]]) -> None:

@@ -74,6 +74,20 @@ class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider_specific_fields: Json = None  # inert; litellm sends its own notes back
 
 
+class PredictionPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of a prediction's content."""
+
+    type: str
+    text: str
+
+
+class WirePrediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text that the answer is expected to be like."""
+
+    type: str
+    content: str | list[PredictionPart]
+
+
 class FunctionDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A function that the model may call."""
 
@@ -179,7 +193,7 @@ class ChatBody(SamplingBody, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     response_format: ResponseFormat | None = None
     audio: Json = None
     modalities: Json = None
-    prediction: Json = None
+    prediction: WirePrediction | None = None
     web_search_options: Json = None
     reasoning_effort: Json = None
     verbosity: Json = None
@@ -214,11 +228,12 @@ CHAT_MAPPED = _SHARED_MAPPED | {
     "tools",
     "tool_choice",
     "parallel_tool_calls",
+    "prediction",
     "response_format",
 }
 COMPLETION_MAPPED = _SHARED_MAPPED | {"prompt", "logprobs"}
 
-CHAT_INERT = _SHARED_INERT | {"prediction"}
+CHAT_INERT = _SHARED_INERT
 COMPLETION_INERT = _SHARED_INERT
 
 

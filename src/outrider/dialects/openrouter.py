@@ -16,7 +16,7 @@ import msgspec
 
 from outrider.dialects import openrouter_errors, sse
 from outrider.dialects.base import Answer, Decoded, Envelope, StreamEncoder
-from outrider.dialects.openai import decode_usage
+from outrider.dialects.openai import decode_usage, prediction_tokens
 from outrider.dialects.openai_choices import ChatChoices, ChoiceCodec, TextChoices
 from outrider.dialects.openrouter_request import (
     decode_chat,
@@ -191,7 +191,7 @@ def encode_usage(usage: Usage) -> Object:
             "upstream_inference_prompt_cost": 0,
             "upstream_inference_completions_cost": 0,
         },
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, **prediction_tokens(usage)},
     }
 
 

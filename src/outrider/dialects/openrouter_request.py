@@ -37,11 +37,11 @@ _SAMPLING = (
 )  # fmt: skip
 _CHAT_ONLY = (
     "messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
-    "parallel_tool_calls", "response_format",
+    "parallel_tool_calls", "response_format", "prediction",
 )  # fmt: skip
 # Hints and accounting: none changes what the service would answer from one host either.
 _INERT = (
-    "stream_options", "usage", "route", "user", "metadata", "session_id", "trace", "prediction",
+    "stream_options", "usage", "route", "user", "metadata", "session_id", "trace",
     "reasoning", "reasoning_effort", "include_reasoning", "verbosity", "service_tier",
     "structured_outputs", "cache_control", "prompt_cache_key", "prompt_cache_options",
 )  # fmt: skip
@@ -57,7 +57,7 @@ CHAT_FIELDS: dict[str, Treatment] = {
 }
 COMPLETION_FIELDS: dict[str, Treatment] = {
     **dict.fromkeys(("model", "models", "prompt", *_SAMPLING), "mapped"),
-    **dict.fromkeys(_INERT, "inert"),
+    **dict.fromkeys((*_INERT, "prediction"), "inert"),
     **dict.fromkeys(_IGNORED, "ignored"),
 }
 # Fields inside of others that say nothing new: hints, and what answers to earlier turns carried.

@@ -41,6 +41,7 @@ class Added:
             num_prompt_tokens=sequence.num_prompt_tokens,
             num_cached_tokens=sequence.num_cached_tokens or 0,
             num_output_tokens=sequence.num_output_tokens,
+            num_predicted_tokens=sequence.num_predicted_tokens,
         )
 
 

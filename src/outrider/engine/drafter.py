@@ -88,8 +88,8 @@ class Drafter:
     """Follows one sequence: `append` all its tokens, ask `guess` at any time."""
 
     __slots__ = (
-        "_cursor", "_luck", "_matched", "_num_skipped", "_rates", "_shift", "_table", "_tokens",
-        "credit",
+        "_came_true", "_cursor", "_luck", "_matched", "_num_skipped", "_rates", "_shift", "_table",
+        "_tokens", "credit", "num_predicted",
     )  # fmt: skip
 
     def __init__(self, token_ids: Items[int], lookup: Items[int], rates: HitRates) -> None:
@@ -97,6 +97,8 @@ class Drafter:
         self.credit = (
             LOOKUP_CREDIT if lookup else 0.0
         )  # what guesses may cost before they win, in times of a token
+        self.num_predicted = 0  # tokens of `lookup` that came true, computed as guesses or not
+        self._came_true = bytearray(len(lookup))
         self._tokens = array("i", lookup)
         self._tokens.extend(token_ids)
         self._rates = rates
@@ -123,6 +125,9 @@ class Drafter:
             self._rates.count(level, is_hit)
         self._tokens.append(token_id)
         if is_hit:
+            if self._cursor < len(self._came_true) and not self._came_true[self._cursor]:
+                self._came_true[self._cursor] = 1
+                self.num_predicted += 1
             self._cursor += 1
             self._matched = min(self._matched + 1, MAX_MATCHED)
         if (not is_hit or self._matched < NGRAM) and not self._find() and not is_hit:

@@ -298,14 +298,14 @@ class Engine:
             if sequence.is_finished:  # another choice of its request has just failed
                 continue
             added = self._appender.append(sequence, draws.of(index, sequence))
+            if added.failure is None:
+                self._speculation.settle(sequence, len(added.token_ids))
             if added.token_ids:
                 self._count(sequence, added)
                 outputs.append(added.output(sequence))
             if added.failure is not None:
                 self._fail(sequence, added.failure)
-                continue
-            self._speculation.settle(sequence, len(added.token_ids))
-            if added.finish_reason is not None:
+            elif added.finish_reason is not None:
                 self._finish(sequence)
         return outputs
 

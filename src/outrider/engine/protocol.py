@@ -82,6 +82,7 @@ class SequenceOutput(msgspec.Struct, frozen=True):
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0  # of the prompt, found in the prefix cache
     num_output_tokens: int = 0  # so far
+    num_predicted_tokens: int = 0  # of `lookup_token_ids`, that have come true so far
 
 
 class Outputs(msgspec.Struct, frozen=True, tag="outputs"):

@@ -97,6 +97,11 @@ class Sequence:
         """Tokens generated so far."""
         return len(self.token_ids) - self.num_prompt_tokens
 
+    @property
+    def num_predicted_tokens(self) -> int:
+        """Tokens of `lookup` that were generated."""
+        return self.drafter.num_predicted if self.drafter is not None else 0
+
     def block_content(self, block_index: int, block_size: int) -> bytes:
         """Give what one full block holds, in the form that the prefix cache compares."""
         start = block_index * block_size

@@ -116,8 +116,7 @@ class LocalProvider:
         if not self.client.ready:
             raise EngineOverloaded(f"{self.name} is being loaded; try again in a moment")
         submit, use = await self._prepare(request)
-        prompts, num_choices = submit.prompts, submit.sampling.n
-        counts = Counts()
+        counts = Counts(submit)
         readers: dict[int, AnswerReader] = {}
         stream = self.client.submit(submit)
         del submit  # its images are large
@@ -132,7 +131,7 @@ class LocalProvider:
                     reader = readers[output.index] = use.reader(output.index)
                 for event in reader.read(output.text, output.logprobs, output.finish_reason):
                     yield event
-            yield Completed(counts.usage(prompts, num_choices))
+            yield Completed(counts.usage())
         finally:
             await stream.aclose()
 
@@ -152,9 +151,19 @@ class LocalProvider:
             request.cache_salt,
             prompts[0].images,
             use.grammar,
+            lookup_token_ids=await self._encode_prediction(request.prediction),
             is_background=request.is_background,
         )
         return submit, use
+
+    async def _encode_prediction(self, text: str) -> tuple[int, ...]:
+        """Give the token ids of a prediction, as far as an answer could reach."""
+        if not text:
+            return ()
+        encode = self._prompts.tokenizer().encode
+        if len(text) > LONG_TEXT_CHARS:
+            return tuple((await asyncio.to_thread(encode, text))[: self.client.max_model_len])
+        return tuple(encode(text)[: self.client.max_model_len])
 
     def _with_model_defaults(self, request: GenerationRequest) -> SamplingParams:
         defaults = {k: v for k, v in self._generation.items() if k not in request.given}
@@ -201,20 +210,28 @@ def _num_chars(request: GenerationRequest, use: ToolUse) -> int:
 class Counts:
     """Adds up the tokens of a request as its outputs arrive."""
 
-    def __init__(self) -> None:
+    def __init__(self, submit: Submit) -> None:
         self.started = False
+        self._prompt_tokens = sum(map(len, submit.prompts))
+        self._num_lookup_tokens = len(submit.lookup_token_ids)
+        self._first_choices = range(0, len(submit.prompts) * submit.sampling.n, submit.sampling.n)
         self._cached: dict[int, int] = {}
         self._output: dict[int, int] = {}
+        self._predicted: dict[int, int] = {}
 
     def add(self, output: SequenceOutput) -> None:
         """Note the counts of one output."""
         self._output[output.index] = output.num_output_tokens
+        self._predicted[output.index] = output.num_predicted_tokens
         self._cached.setdefault(output.index, output.num_cached_tokens)
 
-    def usage(self, prompts: tuple[tuple[int, ...], ...], n: int) -> Usage:
-        """Give the usage; of a prompt's `n` choices only the first counts as cached."""
+    def usage(self) -> Usage:
+        """Give the usage; of a prompt's choices only the first counts as cached."""
+        accepted = sum(self._predicted.values())
         return Usage(
-            prompt_tokens=sum(len(token_ids) for token_ids in prompts),
+            prompt_tokens=self._prompt_tokens,
             completion_tokens=sum(self._output.values()),
-            cached_tokens=sum(self._cached.get(p * n, 0) for p in range(len(prompts))),
+            cached_tokens=sum(self._cached.get(choice, 0) for choice in self._first_choices),
+            accepted_prediction_tokens=accepted,
+            rejected_prediction_tokens=self._num_lookup_tokens * len(self._predicted) - accepted,
         )
