@@ -89,9 +89,9 @@ def grammar_of(schema: object) -> Grammar:
 def accepts(grammars: Grammars, grammar: Grammar, text: str) -> bool:
     """Walk a matcher over a text, asking for the mask before every token as the engine does."""
     matcher = grammars.matcher(grammar)
+    words = np.empty(matcher.num_words, np.uint32)
     for token_id in (*text.encode(), END):
-        row = np.zeros(ByteTokenizer.vocab_size, np.float32)
-        if matcher.mask(row) or not np.isfinite(row[token_id]):
+        if matcher.fill_mask(words) or not int(words[token_id // 32]) >> token_id % 32 & 1:
             return False
         matcher.advance(token_id)
     return True

@@ -150,6 +150,68 @@ def test_ranks_are_those_of_sorting_and_sums_have_the_same_bits(
         assert totals.tolist() == [total, size]
 
 
+@given(
+    kind=st.sampled_from(KINDS),
+    size=st.sampled_from(SIZES),
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0]),
+    extra=st.integers(0, 3),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_mask_leaves_exactly_the_logits_whose_bits_are_set(
+    kind: str, size: int, seed: int, share: float, extra: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    logits = np.stack([make_row(kind, size) for _ in range(4)])
+    logits[2, size // 2] = np.nan
+    rows = np.array([3, 0, 2], np.int32)
+    masks = np.packbits(
+        generator.random((3, 32 * (-(-size // 32) + extra))) < share, axis=1, bitorder="little"
+    ).view(np.uint32)
+    best = [reference.choose_token(logits[row], Rule(0)) for row in rows]
+    expected = logits.copy()
+    for row, words in zip(rows[:2], masks, strict=False):
+        expected[row] = reference.mask_logits(logits[row], words)
+    for context in CONTEXTS:
+        masked, found = logits.copy(), np.empty(3, np.int32)
+        kernels.mask_logits(context, masked, rows, masks, found)
+        assert masked.tobytes() == expected.tobytes(), context.isa
+        assert found.tolist() == best
+
+
+@given(
+    logits=st.lists(
+        st.sampled_from([-INF, INF, np.float32(np.nan), np.float32(-0.0)])
+        | st.floats(-1e4, 1e4, width=32),
+        min_size=1,
+        max_size=50,
+    ),
+    factors=st.tuples(
+        st.sampled_from([1.0, 1e-30, 0.5, 1.1, 1e6]),
+        st.floats(-2, 2, width=32),
+        st.floats(-2, 2, width=32),
+    ),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=200, deadline=None)
+def test_penalties_give_the_bits_of_their_specification(
+    logits: list[float], factors: tuple[float, float, float], seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    row = np.array(logits, np.float32)
+    ids = generator.permutation(len(row))[: 1 + len(row) // 2].astype(np.int32)
+    penalties = np.stack(
+        [generator.normal(0, 5, len(ids)), *generator.integers(0, 3, (2, len(ids)))], axis=1
+    ).astype(np.float32)
+    penalties[:, 1] = penalties[:, 1] > 0
+    expected, before = row.copy(), np.empty(len(ids), np.float32)
+    expected[ids] = reference.penalise(row[ids], penalties, np.array(factors, np.float32))
+    penalised = row.copy()
+    kernels.penalise(penalised, ids, penalties, np.array(factors, np.float32), before)
+    np.testing.assert_array_equal(penalised.view(np.uint32), expected.view(np.uint32))
+    np.testing.assert_array_equal(before, row[ids])
+
+
 def test_the_exponential_is_exact_to_f32_and_never_above_one() -> None:
     x = -np.geomspace(1e-9, 87, 200_001).astype(np.float32)
     expected = np.exp(x.astype(np.float64))
@@ -218,5 +280,28 @@ def test_arrays_of_wrong_shapes_are_refused() -> None:
             )
     with pytest.raises(ValueError, match="totals"):
         kernels.rank_tokens(context, logits, ids[:1] * 0, np.empty((1, 3), np.int32), totals)
+    words, best = np.ones((2, 1), np.uint32), np.empty(2, np.int32)
+    for rows, masks, found, name in (
+        ([0, 2], words, best, "rows"),
+        ([-1, 0], words, best, "rows"),
+        ([0], words, best[:1], "masks"),
+        ([0, 1], words[:, :0], best, "masks"),
+        ([0, 1], words, best[:1], "best"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            kernels.mask_logits(context, logits, np.array(rows, np.int32), masks, found)
+    ones = np.ones(3, np.float32)
+    for row_ids, table, factors, before, name in (
+        ([0, 9, 1], np.ones((3, 3)), ones, ones, "token_ids"),
+        ([0, -1, 1], np.ones((3, 3)), ones, ones, "token_ids"),
+        ([0, 1], np.ones((3, 3)), ones, ones[:2], "penalties"),
+        ([0, 1, 2], np.ones((3, 2)), ones, ones, "penalties"),
+        ([0, 1, 2], np.ones((3, 3)), ones[:2], ones, "factors"),
+        ([0, 1, 2], np.ones((3, 3)), ones, ones[:2], "before"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            kernels.penalise(
+                logits[0], np.array(row_ids, np.int32), table.astype(np.float32), factors, before
+            )
     with pytest.raises(TypeError):
         kernels.choose_tokens(context, logits.astype(np.float64), rules, ids)  # type: ignore[arg-type]

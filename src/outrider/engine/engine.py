@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider import kernels
 from outrider.config import EngineConfig
 from outrider.engine.appender import Added, Appender
 from outrider.engine.block_manager import BlockManager, KvLayout
@@ -94,7 +95,9 @@ class Engine:
         config: EngineConfig,
         eos_token_ids: Iterable[int],
         clock: Callable[[], float] | None = None,
+        context: kernels.Context | None = None,
     ) -> None:
+        """Without a clock no step is bounded in time; without a context one thread samples."""
         self.runner = runner
         self.tokenizer = tokenizer
         layout = make_layout(runner, config)
@@ -111,7 +114,7 @@ class Engine:
         )
         self._images = ImageEncoder(runner, config.image_cache_mib << 20)
         self._text = tokenizer or NoText()
-        self._sampler = Sampler(self._text)
+        self._sampler = Sampler(self._text, context)
         self._appender = Appender(self._text, self._eos_token_ids)
         self._speculation = Speculation(
             self._blocks, config.max_num_batched_tokens if config.speculation == "auto" else 0

@@ -55,27 +55,26 @@ class Vocabulary(Protocol):
 class Matcher:
     """How far one sequence has come in its grammar."""
 
-    __slots__ = ("_matcher", "_vocab_size", "param")
+    __slots__ = ("_matcher", "num_words", "param")
 
     def __init__(self, matcher: LLMatcher, vocab_size: int, param: str) -> None:
         self.param = param  # the request's field that asked for the grammar
+        self.num_words = -(-vocab_size // 32)
         self._matcher = matcher
-        self._vocab_size = vocab_size
 
-    def mask(self, logits: NDArray[np.float32]) -> str:
-        """Set the logits [V] of all tokens that can't come next to -inf, in place.
+    def fill_mask(self, words: NDArray[np.uint32]) -> str:
+        """Set bit t % 32 of word t // 32 if token t may come next, and clear the other bits.
 
-        Gives "" or why nothing may come next; then the answer has failed. Ids beyond the
-        tokenizer's vocabulary, which pad a model's own, can't come next.
+        Gives "" or why nothing may come next; then the answer has failed. `words` has at least
+        `num_words`; ids beyond the tokenizer's vocabulary, which pad a model's own, can't come.
         """
-        bits = self._matcher.compute_bitmask()
-        if self._matcher.is_error():
-            return one_line(self._matcher.get_error())
-        size = min(self._vocab_size, len(logits))
-        is_allowed = np.unpackbits(np.frombuffer(bits, np.uint8), count=size, bitorder="little")
-        np.copyto(logits[:size], np.float32(-np.inf), where=is_allowed == 0)
-        logits[size:] = -np.inf
-        return "" if is_allowed.any() else "no token of the model can go on"
+        matcher = self._matcher
+        matcher.unsafe_compute_mask_ptr(words.ctypes.data, 4 * self.num_words)
+        words[self.num_words :] = 0
+        if not matcher.is_error():
+            return ""
+        words[:] = 0  # of a matcher that gave up, the library would let end tokens through
+        return one_line(matcher.get_error())
 
     def advance(self, token_id: int) -> None:
         """Take note of the token that was chosen; one that doesn't fit fails the next mask."""

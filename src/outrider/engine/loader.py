@@ -103,7 +103,7 @@ def load_engine(config: EngineConfig) -> LoadedModel:
         stop_ids = stop_token_ids(chat, tokenizer)
         eos_token_ids.update(stop for stop in stop_ids if stop < model.vocab_size)
     return LoadedModel(
-        engine=Engine(runner, tokenizer, config, tuple(sorted(eos_token_ids)), time.perf_counter),
+        engine=Engine(runner, tokenizer, config, sorted(eos_token_ids), time.perf_counter, context),
         runner=runner,
         tokenizer=tokenizer,
         chat_format=chat,

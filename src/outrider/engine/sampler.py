@@ -3,7 +3,7 @@
 Every sequence is sampled by operations on its own row only, and its random numbers are a function
 of (seed, choice, output position). So a token depends neither on the batch nor on a preemption.
 A grammar's mask comes before everything; then the order of the steps is that of `SamplingParams`,
-and each filter sees what the former one left. Temperature, filters and choice are kernels.
+and each filter sees what the former one left. All that touches a row of logits is a kernel.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from outrider.types import SamplingParams, TokenAlternative, TokenLogprob
 
 Row = NDArray[np.float32]  # [V]
 Rows = NDArray[np.float32]  # [R, V]
+
+NO_TOKEN = "no token of the model can go on"
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -124,84 +126,55 @@ class Penalties:
     """Logit bias and penalties over the tokens seen so far, kept as a table of unique tokens."""
 
     def __init__(self, params: SamplingParams, prompt_token_ids: Items[int]) -> None:
-        self._params = params
         bias = params.logit_bias
         seen = set(prompt_token_ids) if params.repetition_penalty != 1 else set()
         token_ids = sorted(seen | bias.keys())
         self._rows = {token_id: row for row, token_id in enumerate(token_ids)}
-        self._size = len(token_ids)
-        self._token_ids = np.array(token_ids, np.int64)
-        self._bias = np.array([bias.get(token_id, 0.0) for token_id in token_ids], np.float32)
-        self._is_seen = np.array([token_id in seen for token_id in token_ids], np.bool_)
-        self._counts = np.zeros(self._size, np.float32)  # in the output
+        self._token_ids = np.array(token_ids, np.int32)
+        # Bias, whether it was seen, times in the output: of each token.
+        self._table = np.zeros((len(token_ids), 3), np.float32)
+        self._table[:, 0] = [bias.get(token_id, 0.0) for token_id in token_ids]
+        self._table[:, 1] = [token_id in seen for token_id in token_ids]
+        self._before: Row = np.empty(0, np.float32)
+        # Bounds keep absurd penalties from making infinities.
+        repetition = max(params.repetition_penalty, 1e-30)
+        self._factors = np.array(
+            [repetition, params.frequency_penalty, params.presence_penalty], np.float32
+        )
 
     def count(self, token_id: int) -> None:
         """Add one output token."""
         row = self._rows.get(token_id)
         if row is None:
             row = self._add_row(token_id)
-        self._is_seen[row] = True
-        self._counts[row] += 1
+        self._table[row, 1] = 1
+        self._table[row, 2] += 1
 
-    def apply(self, logits: Row) -> Row:
-        """Change the logits of the tokens in the table, in place; gives what they were."""
-        size = self._size
-        token_ids, counts = self._token_ids[:size], self._counts[:size]
-        before: Row = logits[token_ids]
-        x = before + self._bias[:size]
-        # Bounds keep absurd penalties from making infinities, which would look like a broken model.
-        # What a mask made -inf stays so.
-        repetition = np.float32(max(self._params.repetition_penalty, 1e-30))
-        if repetition != 1:
-            with np.errstate(over="ignore"):
-                penalised = np.where(x > 0, x / repetition, x * repetition)
-            is_seen = self._is_seen[:size] & np.isfinite(x)
-            x = np.where(is_seen, penalised.clip(-1e30, 1e30), x)
-        x -= np.float32(self._params.frequency_penalty) * counts
-        x -= np.float32(self._params.presence_penalty) * (counts > 0)
-        logits[token_ids] = x
-        return before
+    def apply(self, logits: Row) -> None:
+        """Change the logits of the tokens in the table, in place."""
+        size = len(self._rows)
+        if len(self._before) < size:
+            self._before = np.empty(len(self._token_ids), np.float32)
+        kernels.penalise(
+            logits, self._token_ids[:size], self._table[:size], self._factors, self._before[:size]
+        )
 
-    def find(self, token_id: int) -> int | None:
-        """Give the place of a token in the table, if it has one."""
-        return self._rows.get(token_id)
+    def logit_before(self, token_id: int) -> float | None:
+        """Give what the last `apply` found at a token; None if it left it alone."""
+        row = self._rows.get(token_id)
+        return None if row is None else float(self._before[row])
 
     def _add_row(self, token_id: int) -> int:
-        row = self._size
+        row = len(self._rows)
         if row == len(self._token_ids):
             capacity = max(64, 2 * row)
-            for name in ("_token_ids", "_bias", "_is_seen", "_counts"):
-                old = getattr(self, name)
-                new = np.zeros(capacity, old.dtype)
-                new[:row] = old
-                setattr(self, name, new)
+            self._token_ids = np.resize(self._token_ids, capacity)
+            table = np.zeros((capacity, 3), np.float32)
+            table[:row] = self._table
+            self._table = table
         self._token_ids[row] = token_id
         self._rows[token_id] = row
-        self._size += 1
         return row
-
-
-class _Edits:
-    """What grammars and penalties did to rows of logits."""
-
-    def __init__(self) -> None:
-        self.failures: dict[int, str] = {}
-        self._before: dict[int, Row] = {}  # logits of the tokens in a row's table of penalties
-
-    def make(self, logits: Rows, states: Items[SamplerState], is_finite: NDArray[np.bool_]) -> None:
-        """Mask and penalise the rows, in place; a mask must not hide a broken model."""
-        for row, state in enumerate(states):
-            if not is_finite[row]:
-                continue
-            if state.matcher is not None and (failure := state.matcher.mask(logits[row])):
-                self.failures[row] = failure
-            elif state.penalties is not None:
-                self._before[row] = state.penalties.apply(logits[row])
-
-    def raw_logit(self, logits: Rows, row: int, state: SamplerState, token_id: int) -> float:
-        """Give the model's own logit of a token that was chosen, so one that no mask took away."""
-        place = None if state.penalties is None else state.penalties.find(token_id)
-        return float(logits[row, token_id] if place is None else self._before[row][place])
 
 
 class Sampler:
@@ -210,6 +183,7 @@ class Sampler:
     def __init__(self, tokenizer: TokenBytes, context: kernels.Context | None = None) -> None:
         self._tokenizer = tokenizer
         self._context = context or kernels.Context(1)
+        self._masks = np.empty((0, 0), np.uint32)  # [R, words], of rows with grammars
 
     def sample(
         self, logits: Rows, states: Items[SamplerState], positions: Items[int]
@@ -222,9 +196,10 @@ class Sampler:
             best = self._find_best(logits).tolist()
             return [Sampled(token_id if token_id >= 0 else None) for token_id in best]
         rankings = self._rank(logits, states)
-        edits = _Edits()
-        if any(state.matcher or state.penalties for state in states):
-            edits.make(logits, states, self._find_best(logits) >= 0)
+        failures = self._mask(logits, states)
+        for row, state in enumerate(states):
+            if state.penalties is not None:
+                state.penalties.apply(logits[row])
         rules = [
             (*state.rule, state.uniform(position) if state.rule[0] > 0 else 0.0)
             for state, position in zip(states, positions, strict=True)
@@ -232,15 +207,36 @@ class Sampler:
         token_ids = self._choose(logits, np.array(rules, np.float64).reshape(-1, 6)).tolist()
         sampled = []
         for row, token_id in enumerate(token_ids):
-            if row in edits.failures or token_id < 0:
-                sampled.append(Sampled(None, failure=edits.failures.get(row, "")))
+            if token_id < 0:
+                sampled.append(Sampled(None, failure=failures.get(row, "")))
             elif row in rankings:
-                raw = edits.raw_logit(logits, row, states[row], token_id)
-                logprob = self._logprob(rankings[row], token_id, raw)
-                sampled.append(Sampled(token_id, logprob))
+                raw = _raw_logit(logits[row], states[row], token_id)
+                sampled.append(Sampled(token_id, self._logprob(rankings[row], token_id, raw)))
             else:
                 sampled.append(Sampled(token_id))
         return sampled
+
+    def _mask(self, logits: Rows, states: Items[SamplerState]) -> dict[int, str]:
+        """Rule out what grammars don't allow; gives why rows that the model left well would fail.
+
+        A mask must not hide a broken model, so its rows stay as they are.
+        """
+        matchers = [(row, state.matcher) for row, state in enumerate(states) if state.matcher]
+        if not matchers:
+            return {}
+        num_words = max(-(-logits.shape[1] // 32), *(matcher.num_words for _, matcher in matchers))
+        if self._masks.shape[0] < len(matchers) or self._masks.shape[1] != num_words:
+            self._masks = np.empty((len(matchers), num_words), np.uint32)
+        masks = self._masks[: len(matchers)]
+        reasons = [
+            matcher.fill_mask(mask) or NO_TOKEN
+            for (_, matcher), mask in zip(matchers, masks, strict=True)
+        ]
+        rows = np.array([row for row, _ in matchers], np.int32)
+        best = np.empty(len(rows), np.int32)
+        kernels.mask_logits(self._context, logits, rows, masks, best)
+        pairs = zip(rows.tolist(), best.tolist(), reasons, strict=True)
+        return {row: reason for row, token_id, reason in pairs if token_id >= 0}
 
     def _find_best(self, logits: Rows) -> NDArray[np.int32]:
         rules = np.zeros((len(logits), 6))  # temperature 0
@@ -281,6 +277,12 @@ class Sampler:
             for other, value in zip(ranking.token_ids, ranking.logits, strict=True)
         )
         return TokenLogprob(token_id, token_bytes(token_id), logit - ranking.log_total, top)
+
+
+def _raw_logit(logits: Row, state: SamplerState, token_id: int) -> float:
+    """Give the model's own logit of a token that was chosen, so one that no mask took away."""
+    before = None if state.penalties is None else state.penalties.logit_before(token_id)
+    return float(logits[token_id]) if before is None else before
 
 
 def _has_penalties(params: SamplingParams) -> bool:

@@ -5,9 +5,11 @@ namespace outrider {
 namespace {
 
 using Rules = Array<const double, nb::ndim<2>>;
+using Masks = Array<const uint32_t, nb::ndim<2>>;
+using TokenIds = Array<int32_t, nb::ndim<1>>;
 
-void check_vocabulary(const ConstMatrix& logits) {
-  require(logits.shape(1) >= 1 && logits.shape(1) <= INT32_MAX, "logits: a row needs 1 to 2^31 - 1 columns");
+void check_vocabulary(size_t num_columns) {
+  require(num_columns >= 1 && num_columns <= INT32_MAX, "logits: a row needs 1 to 2^31 - 1 columns");
 }
 
 void check_rule(const SamplingRule& rule) {
@@ -16,9 +18,43 @@ void check_rule(const SamplingRule& rule) {
           "rules: a value is out of range");
 }
 
+void check_rows(const Ids& rows, size_t num_rows) {
+  for (size_t r = 0; r < rows.shape(0); ++r)
+    require(rows.data()[r] >= 0 && size_t(rows.data()[r]) < num_rows, "rows: row outside logits");
+}
+
+void mask_logits(Context& context, const Matrix& logits, const Ids& rows, const Masks& masks,
+                 const TokenIds& best) {
+  check_vocabulary(logits.shape(1));
+  require(masks.shape(0) == rows.shape(0) && masks.shape(1) >= (logits.shape(1) + 31) / 32,
+          "masks: needs a row for each of rows, with a bit for each column of logits");
+  require(best.shape(0) == rows.shape(0), "best: one for each of rows");
+  perform(context, [=](Context& c) {
+    check_rows(rows, logits.shape(0));
+    const LogitRows chosen{logits.data(), rows.data(), int64_t(rows.shape(0)), int64_t(logits.shape(1))};
+    c.mask_logits(best.data(), logits.data(), chosen, {masks.data(), int64_t(masks.shape(1))});
+  });
+}
+
+void penalise_row(const Vector& logits, const Ids& token_ids, const ConstMatrix& penalties,
+                  const ConstVector& factors, const Vector& before) {
+  const size_t size = token_ids.shape(0);
+  require(penalties.shape(0) == size && penalties.shape(1) == 3, "penalties: shape must be [token_ids, 3]");
+  require(factors.shape(0) == 3, "factors: repetition, frequency and presence");
+  require(before.shape(0) == size, "before: one for each of token_ids");
+  for (size_t i = 0; i < size; ++i)
+    require(token_ids.data()[i] >= 0 && size_t(token_ids.data()[i]) < logits.shape(0),
+            "token_ids: outside logits");
+  static_assert(sizeof(TokenPenalty) == 3 * sizeof(float), "a penalty is a row of three numbers");
+  const float* factor = factors.data();
+  penalise(before.data(), logits.data(),
+           {token_ids.data(), reinterpret_cast<const TokenPenalty*>(penalties.data()), int64_t(size)},
+           {factor[0], factor[1], factor[2]});
+}
+
 void choose_tokens(Context& context, const ConstMatrix& logits, const Rules& rules,
-                   const Array<int32_t, nb::ndim<1>>& token_ids) {
-  check_vocabulary(logits);
+                   const TokenIds& token_ids) {
+  check_vocabulary(logits.shape(1));
   require(rules.shape(0) == logits.shape(0) && rules.shape(1) == 6,
           "rules: shape must be [rows of logits, 6]");
   require(token_ids.shape(0) == logits.shape(0), "token_ids: one for each row of logits");
@@ -33,12 +69,11 @@ void choose_tokens(Context& context, const ConstMatrix& logits, const Rules& rul
 
 void rank_tokens(Context& context, const ConstMatrix& logits, const Ids& rows,
                  const Array<int32_t, nb::ndim<2>>& token_ids, const Array<double, nb::ndim<1>>& totals) {
-  check_vocabulary(logits);
+  check_vocabulary(logits.shape(1));
   require(token_ids.shape(0) == rows.shape(0), "token_ids: one row for each of rows");
   require(totals.shape(0) == rows.shape(0), "totals: one for each of rows");
   perform(context, [=](Context& c) {
-    for (size_t r = 0; r < rows.shape(0); ++r)
-      require(rows.data()[r] >= 0 && size_t(rows.data()[r]) < logits.shape(0), "rows: row outside logits");
+    check_rows(rows, logits.shape(0));
     const LogitRows chosen{logits.data(), rows.data(), int64_t(rows.shape(0)), int64_t(logits.shape(1))};
     c.rank_tokens(token_ids.data(), totals.data(), chosen, int64_t(token_ids.shape(1)));
   });
@@ -50,6 +85,10 @@ void bind_sampling(nb::module_& m) {
   using namespace nb::literals;
   m.def("choose_tokens", &choose_tokens, "context"_a, "logits"_a.noconvert(), "rules"_a.noconvert(),
         "token_ids"_a.noconvert());
+  m.def("mask_logits", &mask_logits, "context"_a, "logits"_a.noconvert(), "rows"_a.noconvert(),
+        "masks"_a.noconvert(), "best"_a.noconvert());
+  m.def("penalise", &penalise_row, "logits"_a.noconvert(), "token_ids"_a.noconvert(),
+        "penalties"_a.noconvert(), "factors"_a.noconvert(), "before"_a.noconvert());
   m.def("rank_tokens", &rank_tokens, "context"_a, "logits"_a.noconvert(), "rows"_a.noconvert(),
         "token_ids"_a.noconvert(), "totals"_a.noconvert());
 }

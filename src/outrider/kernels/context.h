@@ -83,6 +83,38 @@ struct SamplingRule {
   double uniform;      // which of the rest: a random number in [0, 1)
 };
 
+// Masks of tokens for some rows of logits: bit t % 32 of word t / 32 lets token t through.
+struct TokenMasks {
+  const uint32_t* bits;  // [R, num_words]
+  int64_t num_words;
+
+  const uint32_t* row(int64_t r) const { return bits + r * num_words; }
+};
+
+// A token whose logit is changed before it is sampled.
+struct TokenPenalty {
+  float bias;
+  float is_seen;  // in prompt or output: 1, else 0
+  float count;    // in the output
+};
+
+// Tokens that are penalised in a row, each once.
+struct PenaltyTable {
+  const int32_t* token_ids;       // [size]
+  const TokenPenalty* penalties;  // [size]
+  int64_t size;
+};
+
+// What a token that was seen loses.
+struct PenaltyFactors {
+  float repetition;  // positive logits are divided by it, others multiplied
+  float frequency;   // for each time in the output
+  float presence;    // for any time in the output
+};
+
+// Change a row of logits by its table; before [size] = what they were.
+void penalise(float* before, float* logits, const PenaltyTable& table, const PenaltyFactors& factors);
+
 constexpr int64_t kDigits = 256, kBinSets = 4;
 
 // What one thread needs to choose among the tokens of a row.
@@ -121,6 +153,9 @@ class Context {
   // out[rows[r]] += y[r] for r in ascending order; y [R, C].
   void scatter_add(float* out, const float* y, const int32_t* rows, int64_t num_rows, int64_t cols);
   void attend(const AttentionBatch& batch, const KvView& cache);
+  // Rows of logits become -inf where their masks say so, but for rows without a best token; best [R]
+  // as choose_tokens gives it without a mask.
+  void mask_logits(int32_t* best, float* logits, const LogitRows& rows, const TokenMasks& masks);
   // One token per row; -1 where the best logit isn't finite or any isn't a number.
   void choose_tokens(int32_t* token_ids, const LogitRows& logits, const SamplingRule* rules);
   // The `count` best tokens of each row, best first, then -1, and the sum of exp(x - max). Rows as

@@ -1,4 +1,4 @@
-// Sampling of rows of logits: one pass for the maxima, one for the sums of weights where a rule
+// Sampling of rows of logits: masks and penalties first, then one pass for the maxima, one for the sums of weights where a rule
 // needs them, both shared out in pieces of rows, then the choice, row by row.
 #include "selection.h"
 
@@ -137,6 +137,36 @@ void Context::add_chunks(const LogitRows& logits, const RowSums& row_sums) {
     if (peak.token_id >= 0 && wanted.are_needed)
       kernels_->chunk_sums(sums + row * chunks + chunk, wanted.with_floors ? above + task * kFloors : nullptr,
                            logits.row(row) + chunk * kChunk, peak.max, wanted.scale, count);
+  });
+}
+
+void penalise(float* before, float* logits, const PenaltyTable& table, const PenaltyFactors& factors) {
+  constexpr float kBound = 1e30f;  // infinities would look like a broken model
+  for (int64_t i = 0; i < table.size; ++i) {
+    const TokenPenalty& penalty = table.penalties[i];
+    float& logit = logits[table.token_ids[i]];
+    before[i] = logit;
+    float x = logit + penalty.bias;
+    // What a mask made -inf stays so.
+    if (factors.repetition != 1 && penalty.is_seen != 0 && std::isfinite(x)) {
+      x = x > 0 ? x / factors.repetition : x * factors.repetition;
+      x = std::min(std::max(x, -kBound), kBound);
+    }
+    x -= factors.frequency * penalty.count;
+    x -= penalty.count > 0 ? factors.presence : 0.0f;
+    logit = x;
+  }
+}
+
+void Context::mask_logits(int32_t* best, float* logits, const LogitRows& rows, const TokenMasks& masks) {
+  const int64_t size = rows.vocab_size, pieces = num_pieces(size), piece_size = kPieceChunks * kChunk;
+  find_peaks(rows);
+  for (int64_t row = 0; row < rows.num_rows; ++row) best[row] = peaks_[size_t(row)].token_id;
+  for_rows(rows.num_rows * pieces, std::min(size, piece_size), [&](int64_t task) {
+    const int64_t row = task / pieces, begin = task % pieces * piece_size;
+    if (best[row] < 0) return;
+    kernels_->mask_logits(logits + (rows.row(row) - rows.x) + begin, masks.row(row) + begin / 32,
+                          std::min(piece_size, size - begin));
   });
 }
 

@@ -32,6 +32,30 @@ class Rule(NamedTuple):
     uniform: float = 0  # which of the rest: a random number in [0, 1)
 
 
+def mask_logits(logits: F32Array, words: NDArray[np.uint32]) -> F32Array:
+    """Give logits [V] with -inf where bit t % 32 of word t // 32 isn't set."""
+    bits = np.unpackbits(words.view(np.uint8), count=len(logits), bitorder="little")
+    masked: F32Array = np.where(bits == 1, logits, np.float32(-np.inf))
+    return masked
+
+
+def penalise(logits: F32Array, penalties: F32Array, factors: F32Array) -> F32Array:
+    """Give logits [N] by their penalties [N, 3]: bias, whether it was seen, times in the output.
+
+    The factors are those of repetition, frequency and presence. What a mask made -inf stays so.
+    """
+    bias, is_seen, counts = penalties.T
+    repetition, frequency, presence = factors
+    x = logits + bias
+    if repetition != 1:
+        with np.errstate(over="ignore"):
+            repeated = np.where(x > 0, x / repetition, x * repetition)
+        x = np.where((is_seen != 0) & np.isfinite(x), repeated.clip(-1e30, 1e30), x)
+    x = x - frequency * counts
+    penalised: F32Array = np.where(counts > 0, x - presence, x)
+    return penalised
+
+
 def choose_token(logits: F32Array, rule: Rule) -> int:
     """Choose among logits [V]; -1 if the best isn't finite or any isn't a number."""
     best = int(logits.argmax())  # the first NaN if there is one

@@ -1,4 +1,5 @@
-// What sampling reads of a row of logits: the maxima of its chunks and the sums of their weights.
+// What sampling does to a row of logits and reads of it: masks, the maxima of its chunks and the sums
+// of their weights.
 //
 // A weight is exp((x - max) * scale), so the best token has 1. Nothing is fused and every sum has a
 // fixed order: a seed has to give the same tokens on every instruction set, so the bits are equal.
@@ -85,6 +86,17 @@ void chunk_sums(float* out, float* above, const float* x, float max, float scale
 void token_weights(float* out, const float* x, float max, float scale, int64_t count) {
   for (int64_t i = 0; i < count; i += 16)
     vstore_part(out + i, weight_lanes(x + i, count - i, vset(max), vset(scale)), count - i);
+}
+
+void mask_logits(float* x, const uint32_t* bits, int64_t count) {
+  const Vf never = vset(-INFINITY);
+  for (int64_t i = 0; i < count; i += 16) {
+    const uint32_t lanes = bits[i / 32] >> (i % 32) & 0xffff;
+    // Most masks let nearly all tokens through or nearly none.
+    if (lanes == 0xffff) continue;
+    const Vf kept = lanes ? vselect(lanes, load_logits(x + i, count - i), never) : never;
+    vstore_part(x + i, kept, count - i);
+  }
 }
 
 }  // namespace

@@ -42,6 +42,14 @@ inline Vf vkeep_ge(Vf v, Vf x, Vf y) {
   return {_mm256_and_ps(v.a, _mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ)),
           _mm256_and_ps(v.b, _mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ))};
 }
+inline __m256 select_half(uint32_t bits, __m256 x, __m256 other) {
+  const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i chosen = _mm256_and_si256(_mm256_set1_epi32(int32_t(bits)), lanes);
+  return _mm256_blendv_ps(other, x, _mm256_castsi256_ps(_mm256_cmpeq_epi32(chosen, lanes)));
+}
+inline Vf vselect(uint32_t bits, Vf x, Vf other) {
+  return {select_half(bits, x.a, other.a), select_half(bits >> 8, x.b, other.b)};
+}
 inline __m256 scale2_half(__m256 x, __m256i n) {
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(n, 23)));
 }

@@ -33,6 +33,10 @@ inline Vf vto_float(Vi a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline Vf vkeep_ge(Vf a, Vf x, Vf limit) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_GE_OQ), a.v)};
 }
+// a in the lanes whose bits are set, else other
+inline Vf vselect(uint32_t bits, Vf a, Vf other) {
+  return {_mm512_mask_mov_ps(other.v, __mmask16(bits), a.v)};
+}
 inline Vf vscale2(Vf a, Vi n) {
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_slli_epi32(n.v, 23)))};
 }  // a * 2^n

@@ -76,6 +76,10 @@ inline Vf vkeep_ge(Vf a, Vf x, Vf y) {
   Vf r;
   OUTRIDER_LANES(x.v[i] >= y.v[i] ? a.v[i] : 0.0f);
 }
+inline Vf vselect(uint32_t bits, Vf a, Vf other) {
+  Vf r;
+  OUTRIDER_LANES(bits >> i & 1 ? a.v[i] : other.v[i]);
+}
 inline Vf vscale2(Vf a, Vi n) {
   Vf r;
   OUTRIDER_LANES(bits_to_float(float_to_bits(a.v[i]) + (uint32_t(n.v[i]) << 23)));

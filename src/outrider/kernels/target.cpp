@@ -31,6 +31,7 @@ constexpr Kernels make_table(const char* name) {
           chunk_maxima,
           chunk_sums,
           token_weights,
+          mask_logits,
           sum_words,
           count_products<kBf16Hardware>};
 }
