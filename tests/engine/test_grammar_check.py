@@ -49,10 +49,15 @@ def check(*grammars: Grammar, checker: GrammarChecker | None = None) -> None:
 
 
 def refuse_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refuse(*command: str, **options: Any) -> None:
+    def refuse(*command: str, **options: Any) -> None:
         raise BlockingIOError(11, "no process for you")
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+def end_idle(checker: GrammarChecker) -> None:
+    while checker._idle:
+        checker._idle.pop().close()
 
 
 def test_usual_schemas_pass() -> None:
@@ -130,6 +135,7 @@ def test_plain_schemas_and_known_grammars_need_no_process(monkeypatch: pytest.Mo
     plain = {"type": "object", "properties": {"a": {"enum": [1]}, "b": {"items": {}}}}
     checker = GrammarChecker()
     check(schema(OPTIONAL), checker=checker)
+    end_idle(checker)
     refuse_processes(monkeypatch)
     check(schema(OPTIONAL), schema(plain), checker=checker)
     check(tool_grammar([Tool("f", "", plain)], "required", False), checker=checker)
@@ -141,6 +147,7 @@ def test_only_the_last_grammars_are_remembered(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(grammar_check, "NUM_REMEMBERED", 1)
     checker = GrammarChecker()
     check(Grammar("regex", "a"), Grammar("regex", "b"), checker=checker)
+    end_idle(checker)
     refuse_processes(monkeypatch)
     check(Grammar("regex", "b"), checker=checker)
     with pytest.raises(EngineOverloaded):
@@ -158,11 +165,11 @@ def test_a_process_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_leaving_kills_the_process_and_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[asyncio.subprocess.Process] = []
-    spawn = asyncio.create_subprocess_exec
+    started: list[subprocess.Popen[bytes]] = []
+    spawn = subprocess.Popen
 
-    async def noting(*command: str, **options: Any) -> asyncio.subprocess.Process:
-        started.append(await spawn(*command, **options))
+    def noting(*command: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(spawn(*command, **options))
         return started[-1]
 
     async def run() -> None:
@@ -184,16 +191,46 @@ def test_leaving_kills_the_process_and_makes_room(monkeypatch: pytest.MonkeyPatc
     command = grammar_check.COMMAND
     sleep = (sys.executable, "-c", "import time; time.sleep(60)")
     monkeypatch.setattr(grammar_check, "COMMAND", sleep)
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", noting)
+    monkeypatch.setattr(subprocess, "Popen", noting)
     asyncio.run(run())
+
+
+def test_one_process_serves_one_grammar_after_the_other_also_after_a_bomb() -> None:
+    checker = GrammarChecker()
+    check(Grammar("regex", "a"), checker=checker)
+    (trial,) = checker._idle
+    with pytest.raises(InvalidRequest, match="to compile"):
+        check(BOMBS["anyOf beside $ref"], checker=checker)
+    with pytest.raises(InvalidRequest, match="look-around"):
+        check(Grammar("regex", "a(?=b)"), checker=checker)
+    check(Grammar("regex", "b"), schema(OPTIONAL), checker=checker)
+    assert checker._idle == [trial]
+
+
+def test_a_process_that_was_killed_is_replaced() -> None:
+    checker = GrammarChecker()
+    check(Grammar("regex", "a"), checker=checker)
+    (trial,) = checker._idle
+    trial.kill()
+    check(Grammar("regex", "b"), checker=checker)
+    assert len(checker._idle) == 1 and checker._idle != [trial]
+
+
+def test_processes_end_with_the_checker() -> None:
+    checker = GrammarChecker()
+    check(Grammar("regex", "a"), checker=checker)
+    process = checker._idle[0]._process
+    del checker
+    assert process.returncode is not None
 
 
 def test_the_trial_loads_neither_numpy_nor_the_engine() -> None:
     code = (
-        "import sys; from outrider.engine import grammar_check as it; it.main(); "
+        "import sys; from outrider.engine import grammar_trial as it; it.main(); "
         "bad = {'numpy', 'tokenizers', 'outrider.engine.engine'} & set(sys.modules); "
         "sys.stderr.write(repr(bad))"
     )
     body = msgspec.msgpack.encode(schema(OPTIONAL))
-    result = subprocess.run([sys.executable, "-c", code], input=body, capture_output=True)
-    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"set()")
+    framed = len(body).to_bytes(4, "little") + body
+    result = subprocess.run([sys.executable, "-c", code], input=framed, capture_output=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"\n", b"set()")

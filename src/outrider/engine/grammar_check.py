@@ -2,30 +2,35 @@
 
 A small schema can take minutes to compile (anyOf beside $ref multiply), and nothing can stop a
 compilation from inside its process. So a stranger's schema is compiled once under limits of time
-and memory that the system enforces; what doesn't hold them is refused. Knows no vocabulary and no
-NumPy. Run as a module, this file is that process.
+and memory that the system enforces (grammar_trial.py); what doesn't hold them is refused. Knows no
+vocabulary and no NumPy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import re
-import resource
+import select
+import signal
+import subprocess
 import sys
-import time
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections import OrderedDict, deque
+import weakref
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from outrider.errors import EngineOverloaded, InvalidRequest
-from outrider.text.schema_check import check_schema, subschemas
+from outrider.text.schema_check import check_schema
 from outrider.types import Grammar
 
 if TYPE_CHECKING:
-    from llguidance import LLParserLimits, LLTokenizer
+    from llguidance import LLParserLimits
     from llguidance._lib import JsonCompileOptions
 
 # Measured on one Zen 5 core: 128 KiB of optional properties take 1.2 s at worst, 128 tools with 20
@@ -34,12 +39,12 @@ MAX_SOURCE_BYTES = 128 << 10
 MAX_LEXER_STATES = 20_000  # of 1 to 2 KiB each
 MAX_GRAMMAR_SYMBOLS = 100_000
 MAX_PARSER_ITEMS = 10_000  # at one place of the text; four for each property that may come next
-MAX_CPU_S = 1  # of the trial, its start included
+MAX_CPU_S = 1  # of a trial
 MAX_MEMORY_BYTES = 1 << 30
-LOCATE_S = 0.3  # of the trial, to say where a schema is at fault
 MAX_WALL_S = 20.0
-COMMAND = (sys.executable, "-m", "outrider.engine.grammar_check")
+COMMAND = (sys.executable, "-m", "outrider.engine.grammar_trial")
 NUM_PROCESSES = 2
+FAILED = b"failed\n"  # the answer to a grammar that doesn't hold the limits
 NUM_REMEMBERED = 256
 MAX_REASON_CHARS = 300
 
@@ -59,12 +64,53 @@ _COSTLY_WORDS = re.compile(
 )
 
 
+class Trial:
+    """A process that tries one grammar after the other; killed, it takes its child along."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        )
+
+    def ask(self, grammar: Grammar) -> bytes:
+        """Give its answer, a line; b"" if the process has ended or takes too long."""
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        body = msgspec.msgpack.encode(grammar)
+        try:
+            process.stdin.write(len(body).to_bytes(4, "little") + body)
+            process.stdin.flush()
+            poll = select.poll()
+            poll.register(process.stdout, select.POLLIN)
+            return process.stdout.readline() if poll.poll(MAX_WALL_S * 1000) else b""
+        except OSError:
+            return b""
+
+    def kill(self) -> None:
+        """End it, whatever it does; whoever waits for its answer gets b""."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def close(self) -> None:
+        """End it while nobody waits for an answer."""
+        self.kill()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(OSError):  # what it didn't read
+            self._process.stdin.close()
+        self._process.stdout.close()
+
+
 class GrammarChecker:
     """Refuses grammars that can't be compiled within the limits; remembers those that can."""
 
     def __init__(self) -> None:
         self._good: OrderedDict[Grammar, None] = OrderedDict()
         self._slots = asyncio.Semaphore(NUM_PROCESSES)
+        self._threads = ThreadPoolExecutor(NUM_PROCESSES, "grammar-check")
+        self._idle: list[Trial] = []
+        self._end = weakref.finalize(self, _close, self._threads, self._idle)
 
     async def check(self, grammar: Grammar) -> None:
         """Raise `InvalidRequest` unless a grammar is safe to compile."""
@@ -74,40 +120,52 @@ class GrammarChecker:
         if is_plain or grammar in self._good:
             return
         async with self._slots:
-            reason = await _try_out(grammar)
+            reason = await self._try_out(grammar)
         if reason:
             raise refusal(reason, grammar.param)
         self._good[grammar] = None
         if len(self._good) > NUM_REMEMBERED:
             self._good.popitem(last=False)
 
+    async def _try_out(self, grammar: Grammar) -> str:
+        """Give why a grammar can't be compiled; "" if it can."""
+        answer = b""
+        if self._idle:
+            answer = await self._ask(self._idle.pop(), grammar)
+        if not answer:  # none was idle, or what was has been killed meanwhile
+            try:
+                trial = Trial()
+            except OSError as error:
+                raise EngineOverloaded(
+                    f"no process can be started to check a schema: {error}"
+                ) from error
+            answer = await self._ask(trial, grammar)
+        if answer in (b"", FAILED):
+            return (
+                f"it takes more than {MAX_CPU_S} s or {MAX_MEMORY_BYTES >> 20} MiB to compile; "
+                "simplify"
+            )
+        return answer.decode("utf-8", "replace").strip()
 
-async def _try_out(grammar: Grammar) -> str:
-    """Give why a grammar can't be compiled; "" if it can."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
-        )
-    except OSError as error:
-        raise EngineOverloaded(f"no process can be started to check a schema: {error}") from error
-    answer = b""
-    try:
-        async with asyncio.timeout(MAX_WALL_S):
-            answer, _ = await process.communicate(msgspec.msgpack.encode(grammar))
-    except TimeoutError:
-        pass
-    finally:
-        await _end(process)  # also when nobody waits for its answer any more
-    if process.returncode == 0:
-        return answer.decode("utf-8", "replace")
-    return f"it takes more than {MAX_CPU_S} s or {MAX_MEMORY_BYTES >> 20} MiB to compile; simplify"
+    async def _ask(self, trial: Trial, grammar: Grammar) -> bytes:
+        """Give the answer of a trial, which is idle afterwards or, without an answer, ended."""
+        answering = self._threads.submit(trial.ask, grammar)
+        answer = b""
+        try:
+            answer = await asyncio.wrap_future(answering)
+        finally:
+            if answer:
+                self._idle.append(trial)
+            else:  # also when nobody waits for it any more
+                trial.kill()
+                answering.add_done_callback(lambda _: trial.close())
+        return answer
 
 
-async def _end(process: Process) -> None:
-    """Kill a process if it still runs."""
-    if process.returncode is None:
-        process.kill()
-        await asyncio.shield(process.wait())
+def _close(threads: ThreadPoolExecutor, idle: list[Trial]) -> None:
+    for trial in idle:
+        trial.close()
+    threads.shutdown(wait=False)
 
 
 def check_size(grammar: Grammar) -> None:
@@ -170,71 +228,3 @@ def one_line(reason: str) -> str:
     details = [line for line in others if line.startswith("error:")]
     text = " ".join([first, *details])
     return "".join(c if c.isprintable() else " " for c in text)[:MAX_REASON_CHARS]
-
-
-class _Bytes:
-    """A vocabulary of single bytes and an end, enough to compile over."""
-
-    eos_token_id = 256
-    bos_token_id = None
-    special_token_ids = (256,)
-    tokens = (*(bytes([byte]) for byte in range(256)), b"<end>")
-
-    def __call__(self, text: bytes) -> list[int]:
-        return list(text)
-
-
-def _byte_vocabulary() -> LLTokenizer:
-    from llguidance import LLTokenizer, TokenizerWrapper
-
-    return LLTokenizer(TokenizerWrapper(_Bytes()))
-
-
-def main() -> None:
-    """Compile the grammar on stdin under the limits; write why it can't be, or nothing."""
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    grammar = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Grammar)
-    try:
-        source = to_source(grammar)
-    except ValueError as error:
-        sys.stdout.write(str(error))
-        return
-    vocabulary = _byte_vocabulary()
-    reason = _compile(vocabulary, source)
-    if reason and grammar.kind == "json_schema":
-        path, reason = _locate(vocabulary, json.loads(grammar.source), reason)
-        reason = f"{path}: {one_line(reason)}"
-    sys.stdout.write(reason)
-
-
-def _compile(vocabulary: LLTokenizer, source: str) -> str:
-    """Give why a grammar can't be compiled; "" if it can."""
-    from llguidance import LLMatcher
-
-    matcher = LLMatcher(vocabulary, source, log_level=0, limits=parser_limits())
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-    return str(matcher.get_error())
-
-
-def _locate(vocabulary: LLTokenizer, schema: object, reason: str) -> tuple[str, str]:
-    """Give the path of the smallest part of a schema that can't be compiled by itself, and why."""
-    path, part, end_s = "$", schema, time.monotonic() + LOCATE_S
-    definitions = {}
-    if isinstance(schema, dict):
-        definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-    todo = deque(subschemas(path, part) if isinstance(part, dict) else ())
-    while todo and time.monotonic() < end_s:
-        name, inner = todo.popleft()
-        if not isinstance(inner, dict):
-            continue
-        alone = Grammar("json_schema", json.dumps(definitions | inner), "")
-        if problem := _compile(vocabulary, to_source(alone)):
-            path, reason, todo = name, problem, deque(subschemas(name, inner))
-    return path, reason
-
-
-if __name__ == "__main__":
-    main()
