@@ -246,7 +246,7 @@ def test_shell_examples_run(example: str, address: str, bin_folder: Path) -> Non
     "example",
     examples(
         "python",
-        *("README.md", "docs/library.md", "docs/api.md", "docs/embeddings.md"),
+        *("README.md", "docs/library.md", "docs/api.md", "docs/embeddings.md", "docs/batches.md"),
         *WIRE_PAGES,
     ),
 )

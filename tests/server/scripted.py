@@ -195,7 +195,8 @@ def serving(
     )
 
     async def serve() -> None:
-        await app.state.data.start()
+        if "data_dir" in settings:  # else it may be what another test left
+            await app.state.data.start()
         await server.serve(sockets=[listener])
         await app.state.data.close()
 

@@ -163,7 +163,7 @@ class Pages:
         names = ", ".join(entry.name for entry in self._services.catalogue.entries)
         return Response(
             f"Outrider serves {names}.\n\n"
-            "POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/files\n"
+            "POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/batches\n"
             "GET  /v1/models, /healthz, /metrics\n"
             "POST /api/v1/chat/completions, /api/v1/completions, /api/v1/embeddings, /api/v1\n"
             f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from outrider.server.batch_runner import BatchRunner
+from outrider.server.batches import BatchesApi
 from outrider.server.files import FilesApi
 from outrider.server.generate import Services
 from outrider.storage.opening import Storage, open_storage
@@ -17,10 +19,14 @@ class DataApi:
 
     def __init__(self, storage: Storage, services: Services) -> None:
         self._storage = storage
+        self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)
+        self.batches = BatchesApi(storage, self._runner, services.config)
+        self._runner.start()
 
     async def close(self) -> None:
         """Stop what runs and close the folder."""
+        await self._runner.close()
         await self._storage.close()
 
 

@@ -45,23 +45,18 @@ class DataEntry:
 
     def routes(self) -> list[Route]:
         """Give the routes of OpenAI's files and batches."""
-        return [
-            _route("POST", "/v1/files", self._answer(lambda api, http: api.files.upload(http))),
-            _route("GET", "/v1/files", self._answer(lambda api, http: api.files.list(http))),
-            _route(
-                "GET", "/v1/files/{file_id}", self._answer(lambda api, http: api.files.show(http))
-            ),
-            _route(
-                "DELETE",
-                "/v1/files/{file_id}",
-                self._answer(lambda api, http: api.files.delete(http)),
-            ),
-            _route(
-                "GET",
-                "/v1/files/{file_id}/content",
-                self._answer(lambda api, http: api.files.content(http)),
-            ),
+        works: list[tuple[str, str, Work]] = [
+            ("POST", "/v1/files", lambda api, http: api.files.upload(http)),
+            ("GET", "/v1/files", lambda api, http: api.files.list(http)),
+            ("GET", "/v1/files/{file_id}", lambda api, http: api.files.show(http)),
+            ("DELETE", "/v1/files/{file_id}", lambda api, http: api.files.delete(http)),
+            ("GET", "/v1/files/{file_id}/content", lambda api, http: api.files.content(http)),
+            ("POST", "/v1/batches", lambda api, http: api.batches.create(http)),
+            ("GET", "/v1/batches", lambda api, http: api.batches.list(http)),
+            ("GET", "/v1/batches/{batch_id}", lambda api, http: api.batches.show(http)),
+            ("POST", "/v1/batches/{batch_id}/cancel", lambda api, http: api.batches.cancel(http)),
         ]
+        return [Route(path, self._answer(work), methods=[method]) for method, path, work in works]
 
     async def start(self) -> None:
         """Go on with what an earlier process left; raises `ConfigError` for a named folder."""
@@ -110,7 +105,3 @@ class DataEntry:
             return reply
 
         return answer
-
-
-def _route(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
-    return Route(path, endpoint, methods=[method])

@@ -54,6 +54,11 @@ class DataFolder:
         with translated(self.path):
             return open(_create(self._partial(name)), "wb")
 
+    def write(self, file: BinaryIO, data: bytes) -> None:
+        """Add to a file that was begun."""
+        with translated(self.path):
+            file.write(data)
+
     def keep(self, name: str, file: BinaryIO) -> None:
         """Give a file that was begun its name, when all of it is on the disk."""
         with translated(self.path):

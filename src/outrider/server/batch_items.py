@@ -1,0 +1,119 @@
+"""Running one item of a batch: what it is answered, and that it is tried again where that helps.
+
+The answer is what the same body would get by itself. Only the engine's own failures are tried
+again, and an item during which it failed three times isn't any more: it may be the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+
+from starlette.datastructures import Headers
+
+from outrider.batch_types import Batch, Item, ItemResult
+from outrider.dialects.base import Envelope, collect
+from outrider.errors import EngineFailed, EngineOverloaded, OutriderError, StorageError
+from outrider.gateway.provider import checked
+from outrider.server.batch_wires import BatchWire, Call, EmbedCall, GenerateCall
+from outrider.server.exchange import Exchange
+from outrider.server.generate import Services
+from outrider.storage.batches import count_failure
+from outrider.storage.opening import Storage
+from outrider.types import Usage
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 3
+RETRY_S = 1.0
+LONG_BYTES = 1 << 16  # longer lines are decoded off the event loop
+
+
+class ItemRunner:
+    """Runs items with what the server has."""
+
+    def __init__(self, storage: Storage, services: Services) -> None:
+        self._storage = storage
+        self._services = services
+        # Vectors have no background: one request at a time is in nobody's way for long.
+        self._embedding = asyncio.Lock()
+
+    async def run(self, wire: BatchWire, batch: Batch, item: Item) -> ItemResult:
+        """Run an item until it has a result; raises `StorageError` only."""
+        dialect = wire.dialect(batch)
+        exchange = Exchange(dialect.name, f"{batch.endpoint}#{batch.id}", Headers())
+        try:
+            call = await self._read(wire, batch, item, exchange)
+            body, usage = await self._answer_patiently(batch, item, call, exchange)
+            exchange.status = 200
+            exchange.count(usage)
+        except StorageError:
+            raise
+        except OutriderError as error:
+            exchange.error_code = error.code
+            exchange.status, body = dialect.encode_error(error, exchange.request_id)
+            usage = Usage(0, 0)
+        exchange.finish(self._services.metrics)
+        return ItemResult(
+            position=item.position,
+            is_error=exchange.status != 200,
+            body=wire.result(item, exchange.request_id, exchange.status, body),
+            usage=usage,
+        )
+
+    async def _read(self, wire: BatchWire, batch: Batch, item: Item, exchange: Exchange) -> Call:
+        file_id, folder = batch.input_file_id, self._storage.folder
+        line = await asyncio.to_thread(folder.read, file_id, item.offset, item.length)
+        envelope = Envelope(
+            request_id=exchange.request_id,
+            created_s=exchange.created_s,
+            model=batch.model,
+            cache_salt=batch.owner,
+        )
+        if len(line) > LONG_BYTES:
+            return await asyncio.to_thread(wire.call, batch, line, envelope)
+        return wire.call(batch, line, envelope)
+
+    async def _answer_patiently(
+        self, batch: Batch, item: Item, call: Call, exchange: Exchange
+    ) -> tuple[bytes, Usage]:
+        """Answer a call; waits for an engine that is busy or being started again."""
+        while True:
+            try:
+                return await self._answer(call, exchange)
+            except EngineOverloaded as error:
+                await asyncio.sleep(error.retry_after_s)
+            except EngineFailed as error:
+                storage = self._storage
+                failures = await storage.run(count_failure, batch.id, item.position)
+                if failures >= MAX_FAILURES:
+                    raise
+                logger.warning(
+                    "item %d of %s failed (%d of %d times): %s",
+                    item.position,
+                    batch.id,
+                    failures,
+                    MAX_FAILURES,
+                    error.message,
+                )
+                await asyncio.sleep(RETRY_S)
+
+    async def _answer(self, call: Call, exchange: Exchange) -> tuple[bytes, Usage]:
+        if isinstance(call, EmbedCall):
+            async with self._embedding:
+                embedder = self._services.embeddings.find(call.request.model).provider
+                exchange.model = embedder.name
+                embeddings = await embedder.embed(call.request)
+            return await asyncio.to_thread(call.encode, embeddings), embeddings.usage
+        return await self._generate(call, exchange)
+
+    async def _generate(self, call: GenerateCall, exchange: Exchange) -> tuple[bytes, Usage]:
+        request, models = call.decoded.request, call.decoded.models
+        names = (request.model,) if models is None else models
+        provider = self._services.catalogue.find(*names).provider
+        exchange.model = provider.name
+        num_choices = max(1, len(request.prompts)) * request.sampling.n
+        async with aclosing(checked(provider.generate(request), num_choices)) as events:
+            answer = await collect(events)
+        return call.encode(answer), answer.usage
