@@ -6,7 +6,6 @@ and the errors that it would have got alone; the service's own form of that isn'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -24,6 +23,9 @@ FIELDS = {
 }
 MAX_REFERENCE_CHARS = 512
 MAX_REQUEST_ID_CHARS = 100
+
+
+_HEAD, _TAIL = b'{"result":', b',"success":true,"errors":[],"messages":[]}'
 
 
 class Queued(msgspec.Struct, frozen=True):
@@ -45,14 +47,14 @@ class _Envelope(msgspec.Struct):
     errors: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-class Response(msgspec.Struct, omit_defaults=False):
+class Response(msgspec.Struct):
     """What became of one request, as it is read."""
 
     id: int
     result: msgspec.Raw
     success: bool = True
     external_reference: str | None = None
-    errors: msgspec.Raw | None = None
+    errors: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 class _Pending(msgspec.Struct):
@@ -164,19 +166,9 @@ def encode_response(position: int, reference: str | None, answer: bytes) -> byte
 
 
 def encode_complete(usage: Usage) -> tuple[bytes, bytes]:
-    """Give what stands before and behind the responses of a complete batch."""
+    """Give what stands before and behind the responses of a complete batch, joined by commas."""
     totals = msgspec.json.encode(usage_to_wire(usage))
-    head, tail = _envelope(b"|").split(b"|")
-    return head + b'{"responses":[', b'],"usage":' + totals + b"}" + tail
-
-
-def join_responses(responses: Iterable[bytes], usage: Usage) -> Iterator[bytes]:
-    """Write a complete batch piece by piece."""
-    head, tail = encode_complete(usage)
-    yield head
-    for index, response in enumerate(responses):
-        yield b"," + response if index else response
-    yield tail
+    return _HEAD + b'{"responses":[', b'],"usage":' + totals + b"}" + _TAIL
 
 
 def decode_status(body: bytes) -> tuple[str, str] | list[Response]:
@@ -188,4 +180,4 @@ def decode_status(body: bytes) -> tuple[str, str] | list[Response]:
 
 
 def _envelope(result: bytes) -> bytes:
-    return b'{"result":' + result + b',"success":true,"errors":[],"messages":[]}'
+    return _HEAD + result + _TAIL

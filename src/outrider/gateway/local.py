@@ -69,7 +69,7 @@ class LocalProvider:
         self._prompts = PromptEncoder(facts.tokenizer, facts.chat_format, facts.vision)
         self._generation = facts.generation
         self._max_pending = max_pending
-        self._max_running = max_pending if max_running is None else max_running
+        self.max_running = max_pending if max_running is None else max_running
         self._grammars = GrammarChecker()
         self._image_threads = ThreadPoolExecutor(NUM_IMAGE_THREADS, "images")
         self.num_pending = 0
@@ -96,7 +96,7 @@ class LocalProvider:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer to a request; see `Provider`."""
-        if request.reject_if_busy and self.num_pending >= self._max_running:
+        if request.reject_if_busy and self.num_pending >= self.max_running:
             raise EngineOverloaded(f"{self.name} is busy, and the request doesn't want to wait")
         if self.num_pending >= self._max_pending and not request.is_background:
             raise EngineOverloaded(

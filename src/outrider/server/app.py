@@ -38,6 +38,7 @@ from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
 from outrider.server.image_fetch import ImageFetcher
 from outrider.server.metrics import CONTENT_TYPE, Metrics
+from outrider.server.queue_route import QueueRoute
 from outrider.server.replies import reply_headers
 from outrider.server.workers_ai import WorkersAiRoutes
 from outrider.types import ModelCard
@@ -65,10 +66,10 @@ def build_app(
     )
     openai_embeddings = EmbeddingsRoute(services, OPENAI_EMBEDDINGS)
     openrouter_embeddings = EmbeddingsRoute(services, OPENROUTER_EMBEDDINGS)
-    are_calls_flat = config.workers_ai_tool_calls == "flat"
-    run = RunRoute(services, GenerateRoute(services, WorkersAi(are_calls_flat=are_calls_flat)))
+    native = WorkersAi(are_calls_flat=config.workers_ai_tool_calls == "flat")
     pages = Pages(services)
     data = DataEntry(services)
+    run = QueueRoute(data, RunRoute(services, GenerateRoute(services, native)), config)
 
     def generates(path: str, dialect: Dialect) -> Route:
         return Route(path, GenerateRoute(services, dialect), methods=["POST"])

@@ -113,6 +113,7 @@ class ItemRunner:
         names = (request.model,) if models is None else models
         provider = self._services.catalogue.find(*names).provider
         exchange.model = provider.name
+        request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         async with aclosing(checked(provider.generate(request), num_choices)) as events:
             answer = await collect(events)

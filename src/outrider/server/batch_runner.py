@@ -43,7 +43,7 @@ class BatchRunner:
     """Runs every batch of one data folder; `start` it once."""
 
     def __init__(self, storage: Storage, services: Services) -> None:
-        self.wires = make_wires(services.embeddings)
+        self.wires = make_wires(services)
         self._storage = storage
         self._config = services.config
         self._items = ItemRunner(storage, services)
@@ -66,6 +66,10 @@ class BatchRunner:
     def wake(self) -> None:
         """Look at the queue now."""
         self._woken.set()
+
+    def is_running(self, batch_id: str) -> bool:
+        """Say whether items of a batch run at this moment."""
+        return any(owner == batch_id for owner, _ in self._running)
 
     async def close(self) -> None:
         """Stop; what runs will be begun again by the next process."""
@@ -258,5 +262,5 @@ def ending_of(batch: Batch, now_s: int) -> Status | None:
 def capacity_of(catalogue: Catalogue) -> int:
     """Give how many items may run at the same time."""
     providers = (entry.provider for entry in catalogue.entries)
-    local = [p.client.config.max_num_seqs for p in providers if isinstance(p, LocalProvider)]
+    local = [p.max_running for p in providers if isinstance(p, LocalProvider)]
     return max(local, default=OTHERS_AT_ONCE)

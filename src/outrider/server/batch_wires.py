@@ -23,6 +23,7 @@ from outrider.dialects.cloudflare import WorkersAi
 from outrider.errors import EngineFailed, InvalidRequest
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.server.embeddings import OPENAI_EMBEDDINGS
+from outrider.server.generate import Services
 from outrider.types import EmbeddingRequest, Embeddings
 
 
@@ -95,9 +96,9 @@ class OpenAiItems:
 class WorkersAiItems:
     """Items of the asynchronous batch; their `custom_id` is the reference as JSON."""
 
-    def __init__(self, embeddings: EmbeddingCatalogue) -> None:
+    def __init__(self, embeddings: EmbeddingCatalogue, dialect: Dialect) -> None:
         self._embeddings = embeddings
-        self._dialect = WorkersAi()
+        self._dialect = dialect
 
     def dialect(self, batch: Batch) -> Dialect:
         """Give the native codec."""
@@ -128,16 +129,20 @@ class WorkersAiItems:
         return self.result(item, batch.id, code, body)
 
 
-def make_wires(embeddings: EmbeddingCatalogue) -> dict[Wire, BatchWire]:
+def make_wires(services: Services) -> dict[Wire, BatchWire]:
     """Give what there is for each wire."""
-    return {"openai": OpenAiItems(), "workers-ai": WorkersAiItems(embeddings)}
+    native = WorkersAi(are_calls_flat=services.config.workers_ai_tool_calls == "flat")
+    return {"openai": OpenAiItems(), "workers-ai": WorkersAiItems(services.embeddings, native)}
 
 
 def _generate(dialect: Dialect, body: bytes, envelope: Envelope) -> GenerateCall:
     decoded = dialect.decode_request(body, envelope)
     if decoded.request.stream:
         raise InvalidRequest("a request in a batch can't be streamed; leave stream out", "stream")
-    request = msgspec.structs.replace(decoded.request, is_background=True)
+    # A batch waits by its nature, whatever its requests say.
+    request = msgspec.structs.replace(
+        decoded.request, is_background=True, reject_if_busy=False
+    )
     decoded = msgspec.structs.replace(decoded, request=request)
     return GenerateCall(decoded, lambda answer: dialect.encode_answer(answer, decoded))
 

@@ -11,6 +11,7 @@ from outrider.server.batch_runner import BatchRunner
 from outrider.server.batches import BatchesApi
 from outrider.server.files import FilesApi
 from outrider.server.generate import Services
+from outrider.server.queued import QueuedApi
 from outrider.storage.opening import Storage, open_storage
 
 
@@ -22,6 +23,7 @@ class DataApi:
         self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)
         self.batches = BatchesApi(storage, self._runner, services.config)
+        self.queued = QueuedApi(storage, self._runner, services)
         self._runner.start()
 
     async def close(self) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from starlette.routing import Route
 
 from outrider.config import data_folder
 from outrider.dialects import openai
+from outrider.dialects.base import Dialect
 from outrider.errors import ConfigError, OutriderError, RequestTimeout, StorageError
 from outrider.server.body import ClientGone
 from outrider.server.exchange import STATUS_CLIENT_GONE, new_request_id
@@ -56,7 +59,11 @@ class DataEntry:
             ("GET", "/v1/batches/{batch_id}", lambda api, http: api.batches.show(http)),
             ("POST", "/v1/batches/{batch_id}/cancel", lambda api, http: api.batches.cancel(http)),
         ]
-        return [Route(path, self._answer(work), methods=[method]) for method, path, work in works]
+        dialect = openai.CHAT_COMPLETIONS
+        return [
+            Route(path, partial(self.answer, dialect, work), methods=[method])
+            for method, path, work in works
+        ]
 
     async def start(self) -> None:
         """Go on with what an earlier process left; raises `ConfigError` for a named folder."""
@@ -86,22 +93,21 @@ class DataEntry:
             if api is not None:
                 await api.close()
 
-    def _answer(self, work: Work) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(http: Request) -> Response:
-            request_id = new_request_id()
-            headers = reply_headers(openai.CHAT_COMPLETIONS, request_id)
-            try:
-                reply = await work(await self.api(), http)
-                reply.headers["x-request-id"] = request_id
-            except ClientGone:
-                return Response(status_code=STATUS_CLIENT_GONE)
-            except OutriderError as error:
-                status, body = openai.CHAT_COMPLETIONS.encode_error(error, request_id)
-                if isinstance(error, RequestTimeout):  # else its connection would be kept
-                    headers["connection"] = "close"
-                if isinstance(error, StorageError):
-                    logger.error("%s %s: %s", http.method, http.url.path, error.message)
-                return Response(body, status, headers)
-            return reply
-
-        return answer
+    async def answer(self, dialect: Dialect, work: Work, http: Request) -> Response:
+        """Answer a request by the data folder's endpoints; errors are written by the dialect."""
+        request_id = new_request_id()
+        headers = reply_headers(dialect, request_id, int(time.time()))
+        try:
+            reply = await work(await self.api(), http)
+        except ClientGone:
+            return Response(status_code=STATUS_CLIENT_GONE)
+        except OutriderError as error:
+            status, body = dialect.encode_error(error, request_id)
+            if isinstance(error, RequestTimeout):  # else its connection would be kept
+                headers["connection"] = "close"
+            if isinstance(error, StorageError):
+                logger.error("%s %s: %s", http.method, http.url.path, error.message)
+            return Response(body, status, headers)
+        del headers["content-type"]  # a file has its own
+        reply.headers.update(headers)
+        return reply
