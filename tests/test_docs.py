@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ ALIASES = [
         "meta/llama-4-scout-17b-16e-instruct",
     )
 ]
+HAS_MINI_RACER = find_spec("py_mini_racer") is not None
 PAGE_ADDRESS = "http://127.0.0.1:8000"
 
 
@@ -152,6 +154,7 @@ def address(model_path: Path, embedding_model_path: Path) -> Iterator[str]:
     serve = re.search(r"exec \$\(BIN\)/outrider (serve) ", (ROOT / "Makefile").read_text())
     assert serve
     command = [sys.executable, "-m", "outrider", serve[1], "--port", "0", *ALIASES]
+    command += ["--functions"] if HAS_MINI_RACER else []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -238,6 +241,8 @@ def test_the_streams_of_the_pages_are_what_their_wire_reads(dialect: Dialect, ex
 @pytest.mark.real_model
 @pytest.mark.parametrize("example", examples("sh", "docs/cli.md", *WIRE_PAGES))
 def test_shell_examples_run(example: str, address: str, bin_folder: Path) -> None:
+    if '"functions"' in example and not HAS_MINI_RACER:
+        pytest.skip("mini-racer isn't installed: outrider[functions]")
     assert run_shell(example, address, bin_folder).strip()
 
 

@@ -66,8 +66,12 @@ def with_settings(*rows: Setting) -> Callable[[Command], Command]:
 
 
 def _flag(row: Setting) -> inspect.Parameter:
-    """Make the option of one row; None means that it was not given."""
+    """Make the option of one row; None means that it was not given.
+
+    What is off by default is turned on by its flag alone.
+    """
     is_switch, is_list = isinstance(row.default, bool), isinstance(row.default, tuple)
+    kind: object = list[str] if is_list else bool if row.default is False else str
     accepted = f" ({', '.join(row.choices)})" if row.choices else ""
     option = typer.Option(
         None,
@@ -76,7 +80,9 @@ def _flag(row: Setting) -> inspect.Parameter:
         rich_help_panel=_PANELS[row.name],
         show_default=False,
         # Short metavars leave room for the help in a terminal of 80 columns.
-        metavar="true|false"
+        metavar=""
+        if row.default is False
+        else "true|false"
         if is_switch
         else row.item or ("N" if isinstance(row.default, int) else "TEXT"),
     )
@@ -84,7 +90,7 @@ def _flag(row: Setting) -> inspect.Parameter:
         row.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=option,
-        annotation=Optional[list[str] if is_list else str],  # noqa: UP045 - read by typer
+        annotation=Optional[kind],  # noqa: UP045 - read by typer
     )
 
 

@@ -146,12 +146,8 @@ SERVER_SETTINGS = (
         "auto",
         "Embedding model beside the chat model; auto is all-minilm-l6-v2 if it is pulled, or none",
     ),
-    Setting(
-        "image_hosts",
-        (),
-        "Hosts that images of requests may be fetched from",
-        item="HOST",
-    ),
+    Setting("functions", False, "Run the code of Workers AI's functions, each in an isolate"),
+    Setting("image_hosts", (), "Hosts that images of requests may be fetched from", item="HOST"),
     Setting(
         "workers_ai_tool_calls",
         "nested",
@@ -229,6 +225,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     alias: tuple[str, ...] = ()
     embedding_model: str = "auto"
+    functions: bool = False
     image_hosts: tuple[str, ...] = ()
     workers_ai_tool_calls: str = "nested"
     max_queue: int = 256

@@ -114,7 +114,7 @@ def test_every_field_of_the_schema_has_one_treatment():
         "tools[].description": "mapped",
         "tools[].parameters": "mapped",
         "tools[].strict": "mapped",
-        "functions": "refused",
+        "functions": "mapped",
         "tools": "mapped",
         "tool_choice": "mapped",
         "parallel_tool_calls": "mapped",
@@ -335,11 +335,6 @@ def test_refused_fields_are_named_unless_empty(name: str):
     error = refusal({"prompt": "a", name: [{"name": "f", "code": "1"}]})
     assert isinstance(error, UnsupportedParameter)
     assert error.param == name
-
-
-def test_embedded_functions_name_the_setting_that_they_need():
-    body = {"messages": HELLO, "functions": [{"name": "f", "code": "1"}]}
-    assert "--functions" in refusal(body).message
 
 
 def test_the_asynchronous_queue_is_refused():

@@ -20,6 +20,7 @@ from outrider.dialects.cloudflare_forms import (
     write_form,
     write_response,
 )
+from outrider.dialects.cloudflare_functions import read_functions, write_functions
 from outrider.dialects.cloudflare_messages import read_message, write_message
 from outrider.dialects.cloudflare_refusals import decode_fields, is_empty, read_as, refused
 from outrider.dialects.cloudflare_sampling import DEFAULTS, NUMBERS, read_sampling, write_sampling
@@ -63,7 +64,8 @@ Input = PromptInput | MessagesInput
 
 _MAPPED = (
     *("prompt", "messages", "raw", "stream", "stop", "options", *NUMBERS),
-    *("tools", "tool_choice", "parallel_tool_calls", "guided_json", "response_format"),
+    *("tools", "tool_choice", "parallel_tool_calls", "functions"),
+    *("guided_json", "response_format"),
     *("messages[].role", "messages[].content", "messages[].tool_calls", "messages[].tool_call_id"),
     *("messages[].content[].type", "messages[].content[].text", "messages[].content[].image_url"),
     *("tools[].name", "tools[].description", "tools[].parameters", "tools[].strict"),
@@ -72,7 +74,7 @@ _MAPPED = (
 FIELDS: dict[str, Treatment] = {
     **dict.fromkeys(_MAPPED, "mapped"),
     "messages[].name": "inert",
-    **dict.fromkeys(("functions", "requests", "lora"), "refused"),
+    **dict.fromkeys(("requests", "lora"), "refused"),
 }
 
 
@@ -110,8 +112,6 @@ class WorkersAi:
         messages, prompts = _read_texts(wire)
         values = read_sampling(wire)
         tools = read_tools(wire, ignored)
-        if prompts and tools.tools:
-            raise refused("/tools", "can't be used with '/raw': tools need a template")
         request = GenerationRequest(
             request_id=envelope.request_id,
             model=envelope.model,
@@ -120,6 +120,7 @@ class WorkersAi:
             sampling=msgspec.structs.replace(self._defaults, **values),
             given=frozenset(values),
             **tools._asdict(),
+            functions=read_functions(fields),
             grammar=read_form(wire),
             stream=wire.stream,
             reject_if_busy=bool(wire.options and wire.options.reject_if_busy),
@@ -146,6 +147,7 @@ class WorkersAi:
         else:
             raise UnsupportedParameter("Workers AI takes one prompt, as text", "prompt")
         body |= write_tools(request)
+        body |= write_functions(request)
         body |= write_form(request)
         body |= write_sampling(request, self._defaults)
         if request.stream:
@@ -247,11 +249,6 @@ def _reason(has_calls: bool) -> FinishReason:
 
 
 def _refuse_unsupported(fields: dict[str, Any], envelope: Envelope) -> None:
-    if not is_empty(fields.get("functions")):
-        raise UnsupportedParameter(
-            "'/functions' is code to run, which is off here; its setting is --functions",
-            "functions",
-        )
     if not is_empty(fields.get("requests")):
         raise UnsupportedParameter("'/requests' isn't supported here; leave it out", "requests")
     if not is_empty(fields.get("lora")):
@@ -292,6 +289,8 @@ def _read_input(fields: dict[str, Any], ignored: Ignored) -> Input:
 def _read_texts(wire: Input) -> tuple[tuple[Message, ...], tuple[str, ...]]:
     """Give messages or prompts."""
     if isinstance(wire, PromptInput):
+        if wire.raw and wire.tools:
+            raise refused("/tools", "can't be used with '/raw': tools need a template")
         return ((), (wire.prompt,)) if wire.raw else ((Message("user", wire.prompt),), ())
     if wire.raw:
         raise InvalidRequest("'/raw' needs 'prompt': 'messages' have a template", "raw")

@@ -36,8 +36,7 @@ from outrider.server.embeddings import (
 )
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
-from outrider.server.image_fetch import ImageFetcher
-from outrider.server.metrics import CONTENT_TYPE, Metrics
+from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.queue_route import QueueRoute
 from outrider.server.replies import reply_headers
 from outrider.server.workers_ai import WorkersAiRoutes
@@ -57,13 +56,7 @@ def build_app(
     config: ServerConfig, catalogue: Catalogue, embeddings: EmbeddingCatalogue | None = None
 ) -> Starlette:
     """Build the application that serves a catalogue, and embedding models beside it."""
-    services = Services(
-        config,
-        catalogue,
-        Metrics(catalogue),
-        embeddings or EmbeddingCatalogue(),
-        ImageFetcher(config),
-    )
+    services = Services.of(config, catalogue, embeddings or EmbeddingCatalogue())
     openai_embeddings = EmbeddingsRoute(services, OPENAI_EMBEDDINGS)
     openrouter_embeddings = EmbeddingsRoute(services, OPENROUTER_EMBEDDINGS)
     native = WorkersAi(are_calls_flat=config.workers_ai_tool_calls == "flat")

@@ -21,6 +21,8 @@ from outrider.config import ServerConfig
 from outrider.dialects import sse
 from outrider.dialects.base import Decoded, Dialect, Envelope, StreamEncoder, collect
 from outrider.errors import EngineFailed, EngineOverloaded, OutriderError, RequestTimeout
+from outrider.functions.rounds import FunctionRounds
+from outrider.functions.runner import FunctionRunner
 from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
@@ -44,6 +46,21 @@ class Services:
     metrics: Metrics
     embeddings: EmbeddingCatalogue
     images: ImageFetcher
+    functions: FunctionRounds
+
+    @classmethod
+    def of(
+        cls, config: ServerConfig, catalogue: Catalogue, embeddings: EmbeddingCatalogue
+    ) -> Services:
+        """Build what the settings ask for; raises `ConfigError`."""
+        return cls(
+            config,
+            catalogue,
+            Metrics(catalogue),
+            embeddings,
+            ImageFetcher(config),
+            FunctionRounds(FunctionRunner() if config.functions else None),
+        )
 
 
 class Answer(Protocol):
@@ -126,7 +143,8 @@ class _Answer:
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         events = exchange.watch(
-            checked(provider.generate(request), num_choices), self._services.metrics
+            checked(self._services.functions.generate(provider, request), num_choices),
+            self._services.metrics,
         )
         async with aclosing(events):
             if request.stream:

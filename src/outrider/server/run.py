@@ -24,6 +24,7 @@ from outrider.checkpoints.store import Store
 from outrider.config import DEFAULT_EMBEDDING_MODEL, EngineConfig, ServerConfig
 from outrider.engine.client import EngineClient
 from outrider.errors import ConfigError
+from outrider.functions.runner import check_installed
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry, LocalEmbeddings
 from outrider.gateway.local import LocalProvider, ModelFacts
@@ -49,6 +50,8 @@ def serve(
 
     Raises `ConfigError` if the port can't be had or the model can't be loaded.
     """
+    if server_config.functions:
+        check_installed()
     ImageHosts(server_config.image_hosts)  # refuses a list that can't be used, before all else
     folder = find_embedding_model(server_config, engine_config)
     listener = listen(server_config)
