@@ -108,6 +108,21 @@ def test_the_answer_depends_on_the_picture_and_not_on_its_file(server: Process) 
     assert tops(first, "png") != pytest.approx(tops(second, "png"), abs=1e-4)
 
 
+def test_workers_ai_reads_images_in_parts_and_alone(server: Process) -> None:
+    url = encode(picture(60, 40, 1))
+    alone = [{"role": "user", "content": {"type": "image_url", "image_url": {"url": url}}}]
+    for messages in (look(url), alone):
+        body = {"messages": messages, "max_tokens": 6, "temperature": 0}
+        path = f"{server.url}/client/v4/accounts/a/ai/run/{server.model}"
+        with urllib.request.urlopen(path, json.dumps(body).encode()) as reply:
+            result = json.load(reply)["result"]
+        parts = messages[0]["content"]
+        parts = parts if isinstance(parts, list) else [parts]
+        expected = ask(server, [{"role": "user", "content": parts}], extra_body={})
+        assert result["response"] == expected.choices[0].message.content
+        assert result["usage"]["prompt_tokens"] == expected.usage.prompt_tokens
+
+
 def test_the_library_answers_as_the_server(server: Process, folder: Any) -> None:
     image = picture(90, 50)
     answer = ask(server, look(encode(image)), max_tokens=12)
