@@ -20,6 +20,7 @@ SHELL := /bin/sh
 .PHONY: setup build test clients parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve perplexity llama-server serve ci clean sanitize help
 .PHONY: setup build test parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve bench-vision llama-server serve ci clean sanitize help
 .PHONY: setup build test clients parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve bench-speculation perplexity llama-server serve ci clean sanitize help
+.PHONY: setup build test clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-kernels bench-serve perplexity llama-server serve ci clean sanitize help
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -31,6 +32,7 @@ help:
 	@echo "make bench    measure side by side with llama-cpp-python (four minutes)"
 	@echo "make bench-avx2  the same with both sides held to AVX2 (builds llama.cpp for it)"
 	@echo "make bench-kernels  measure single kernels against the machine's limits"
+	@echo "make bench-codecs  measure reading and writing requests, answers and chunks of the wires"
 	@echo "make bench-embeddings  measure embeddings side by side with sentence-transformers"
 	@echo "make bench-vision  measure one image tile side by side with transformers (two minutes)"
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
@@ -75,6 +77,9 @@ bench-avx2: $(VENV)/.extra-bench $(AVX2_PEER)
 
 bench-kernels: $(VENV)/.installed
 	@$(BIN)/python benchmarks/kernels.py $(ARGS)
+
+bench-codecs: $(VENV)/.installed
+	@$(BIN)/python benchmarks/codecs.py $(ARGS)
 
 bench-embeddings: $(VENV)/.extra-bench-embeddings
 	@$(BIN)/outrider pull all-minilm-l6-v2
