@@ -11,7 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from outrider.dialects.base import decode_json
-from outrider.dialects.cloudflare_wire import decode_reply, mismatch, usage_to_wire
+from outrider.dialects.cloudflare_refusals import mismatch
+from outrider.dialects.cloudflare_wire import decode_reply, usage_to_wire
 from outrider.errors import InvalidRequest
 from outrider.types import Usage
 

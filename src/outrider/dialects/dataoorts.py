@@ -23,7 +23,7 @@ _POINTER = re.compile(r"'/(?=\w)")
 _KNOWN = ("model", "data")
 
 
-class _Body(msgspec.Struct, frozen=True):
+class DataoortsBody(msgspec.Struct, frozen=True):
     """The request's envelope."""
 
     model: str
@@ -44,7 +44,7 @@ class Dataoorts:
     def decode_request(self, body: bytes, envelope: Envelope) -> Decoded:
         """Read a request's body."""
         fields = decode_json(body, dict[str, Any])
-        wire = convert(fields, _Body)
+        wire = convert(fields, DataoortsBody)
         if wire.data.get("stream"):
             _refuse_stream()
         try:

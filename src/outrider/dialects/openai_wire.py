@@ -17,6 +17,17 @@ Json = Any  # a value as JSON has it; only refused and inert fields are of this 
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
+def _shown(**keywords: float) -> msgspec.Meta:
+    """Show a range in documents; it is checked where its error is worded (a test compares)."""
+    return msgspec.Meta(extra_json_schema=keywords)
+
+
+_Share = Annotated[float, _shown(minimum=0, maximum=1)]
+_Penalty = Annotated[float, _shown(minimum=-2, maximum=2)]
+_Limit = Annotated[int, _shown(minimum=1, maximum=2**31 - 1)]
+_Alternatives = Annotated[int, _shown(minimum=0, maximum=20)]
+
+
 class StreamOptions(msgspec.Struct, frozen=True):
     """How a stream ends; obfuscation padding is never sent."""
 
@@ -150,22 +161,24 @@ class SamplingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The fields that both endpoints share."""
 
     model: str
-    temperature: float | None = None
-    top_p: float | None = None
-    n: int | None = None
+    temperature: Annotated[float, _shown(minimum=0, maximum=2)] | None = None
+    top_p: _Share | None = None
+    n: Annotated[int, _shown(minimum=1, maximum=128)] | None = None
     stop: str | list[str] | None = None
-    seed: int | None = None
+    seed: Annotated[int, _shown(minimum=-(2**63), maximum=2**64 - 1)] | None = None
     logit_bias: dict[str, float] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    max_tokens: int | None = None
+    frequency_penalty: _Penalty | None = None
+    presence_penalty: _Penalty | None = None
+    max_tokens: _Limit | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # Extensions that many servers share; neutral when absent.
-    top_k: int | None = None
-    min_p: float | None = None
-    top_a: float | None = None
-    repetition_penalty: float | None = None
+    top_k: Annotated[int, _shown(minimum=0, maximum=2**31 - 1)] | None = None
+    min_p: _Share | None = None
+    top_a: _Share | None = None
+    repetition_penalty: Annotated[float, _shown(exclusiveMinimum=0, maximum=1_000_000)] | None = (
+        None
+    )
     structured_outputs: StructuredOutputs | None = None
     ignore_eos: bool | None = None
     # Inert.
@@ -181,9 +194,9 @@ class ChatBody(SamplingBody, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """POST /v1/chat/completions."""
 
     messages: list[WireMessage]
-    max_completion_tokens: int | None = None
+    max_completion_tokens: _Limit | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: _Alternatives | None = None
     parallel_tool_calls: bool | None = None
     store: Json = None
     tools: list[WireTool] | None = None
@@ -203,7 +216,7 @@ class CompletionBody(SamplingBody, frozen=True, kw_only=True, forbid_unknown_fie
     """POST /v1/completions."""
 
     prompt: str | list[str | TokenId | list[TokenId]]  # items of one kind
-    logprobs: int | None = None
+    logprobs: _Alternatives | None = None
     best_of: int | None = None
     echo: Json = None
     suffix: Json = None

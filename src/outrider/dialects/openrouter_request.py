@@ -7,7 +7,7 @@ absent, carry a variant or have fallbacks. Facts are those of OpenRouter's OpenA
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -74,11 +74,20 @@ INERT_INSIDE = frozenset(
 )
 
 
-class _Models(msgspec.Struct, frozen=True):
-    """Which models may answer."""
+class OwnFields(msgspec.Struct, frozen=True):
+    """The fields that this wire has or means differently; ranges are shown here, checked below."""
 
     model: str | None = None
-    models: list[str] | None = None
+    models: (
+        Annotated[list[str], msgspec.Meta(extra_json_schema={"maxItems": MAX_MODELS})] | None
+    ) = None
+    repetition_penalty: (
+        Annotated[
+            float,
+            msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_REPETITION_PENALTY}),
+        ]
+        | None
+    ) = None
 
 
 def decode_chat(body: bytes, envelope: Envelope) -> Decoded:
@@ -167,7 +176,7 @@ def _decode(
 
 def _read_models(fields: dict[str, Any]) -> list[str]:
     """Give `model` and its fallbacks, best first; none if any model will do."""
-    wire = convert(fields, _Models)
+    wire = convert(fields, OwnFields)
     fallbacks = wire.models or []
     if len(fallbacks) > MAX_MODELS:
         raise InvalidRequest(

@@ -37,6 +37,7 @@ from outrider.server.embeddings import (
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
 from outrider.server.metrics import CONTENT_TYPE
+from outrider.server.openapi_operations import openapi_json
 from outrider.server.queue_route import QueueRoute
 from outrider.server.replies import reply_headers
 from outrider.server.workers_ai import WorkersAiRoutes
@@ -57,8 +58,6 @@ def build_app(
 ) -> Starlette:
     """Build the application that serves a catalogue, and embedding models beside it."""
     services = Services.of(config, catalogue, embeddings or EmbeddingCatalogue())
-    openai_embeddings = EmbeddingsRoute(services, OPENAI_EMBEDDINGS)
-    openrouter_embeddings = EmbeddingsRoute(services, OPENROUTER_EMBEDDINGS)
     native = WorkersAi(are_calls_flat=config.workers_ai_tool_calls == "flat")
     pages = Pages(services)
     data = DataEntry(services)
@@ -67,25 +66,22 @@ def build_app(
     def generates(path: str, dialect: Dialect) -> Route:
         return Route(path, GenerateRoute(services, dialect), methods=["POST"])
 
+    def embeds(path: str, dialect: Dialect) -> Route:
+        return Route(path, EmbeddingsRoute(services, dialect), methods=["POST"])
+
     app = Starlette(
         routes=[
             generates("/v1/chat/completions", openai.CHAT_COMPLETIONS),
             generates("/v1/completions", openai.COMPLETIONS),
-            Route("/v1/embeddings", openai_embeddings, methods=["POST"]),
+            embeds("/v1/embeddings", OPENAI_EMBEDDINGS),
             *data.routes(),
-            Route("/v1/models", pages.models),
-            Route("/v1/models/{model:path}", pages.model),
             generates("/api/v1/chat/completions", openrouter.CHAT_COMPLETIONS),
             generates("/api/v1/completions", openrouter.COMPLETIONS),
-            Route("/api/v1/embeddings", openrouter_embeddings, methods=["POST"]),
-            Route(OPENROUTER_MODELS, pages.openrouter_models),
-            Route("/api/v1/model/{model:path}", pages.openrouter_model),
+            embeds("/api/v1/embeddings", OPENROUTER_EMBEDDINGS),
             generates(DATAOORTS_PATH, Dataoorts()),
             Route(WORKERS_AI_RUN, run, methods=["POST"]),
             *WorkersAiRoutes(services, _card).routes(),
-            Route("/healthz", pages.healthz),
-            Route("/metrics", pages.metrics),
-            Route("/", pages.index),
+            *pages.routes(),
         ],
         exception_handlers={HTTPException: refuse_path, Exception: fail},
     )
@@ -98,6 +94,19 @@ class Pages:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+
+    def routes(self) -> list[Route]:
+        """Give the routes of these endpoints."""
+        return [
+            Route("/v1/models", self.models),
+            Route("/v1/models/{model:path}", self.model),
+            Route(OPENROUTER_MODELS, self.openrouter_models),
+            Route("/api/v1/model/{model:path}", self.openrouter_model),
+            Route("/openapi.json", self.openapi),
+            Route("/healthz", self.healthz),
+            Route("/metrics", self.metrics),
+            Route("/", self.index),
+        ]
 
     async def models(self, http: Request) -> Response:
         """List the served models."""
@@ -148,6 +157,10 @@ class Pages:
         }
         return _json(msgspec.json.encode(body), 200 if is_ready else 503)
 
+    async def openapi(self, http: Request) -> Response:
+        """Describe everything that is served."""
+        return _json(openapi_json())
+
     async def metrics(self, http: Request) -> Response:
         """Give the metrics to Prometheus."""
         return Response(self._services.metrics.render(), media_type=CONTENT_TYPE)
@@ -158,7 +171,7 @@ class Pages:
         return Response(
             f"Outrider serves {names}.\n\n"
             "POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/batches\n"
-            "GET  /v1/models, /healthz, /metrics\n"
+            "GET  /v1/models, /openapi.json, /healthz, /metrics\n"
             "POST /api/v1/chat/completions, /api/v1/completions, /api/v1/embeddings, /api/v1\n"
             f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",
             media_type="text/plain",

@@ -1,0 +1,180 @@
+"""What the server answers, operation by operation, for the OpenAPI document.
+
+One row per method and path of the router; types come from the dialects. Statuses are those of each
+wire's table of errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from outrider import __version__
+from outrider.dialects import (
+    openai_answers,
+    openai_embeddings,
+    openai_files,
+    openai_wire,
+    openrouter_answers,
+    openrouter_embeddings,
+    openrouter_errors,
+    openrouter_models,
+    openrouter_request,
+)
+from outrider.errors import EngineError, OutriderError, RequestError
+from outrider.server.metrics import CONTENT_TYPE
+from outrider.server.openapi import Body, Operation, Schema, Wire, document, errors, get, post
+from outrider.server.openapi_cloudflare import cloudflare_operations
+
+
+def _statuses(kinds: Iterable[type[OutriderError]]) -> set[int]:
+    """Give the statuses of errors and of all that are derived from them."""
+    found: set[int] = set()
+    for kind in kinds:
+        found |= {kind.status} | _statuses(kind.__subclasses__())
+    return found
+
+
+_OPENAI = Wire("OpenAI", errors(_statuses((RequestError, EngineError)), openai_answers.ErrorBody))
+_ROUTED = {status for _, status, _ in openrouter_errors.ERROR_TYPES}
+_OPENROUTER = Wire("OpenRouter", errors(_ROUTED, openrouter_answers.RoutedError))
+_OPENROUTER_LIST = Wire("OpenRouter", errors((400, 404, 500), openrouter_answers.RoutedError))
+_OPERATING = Wire("Operating", {500: (openai_answers.ErrorBody,)})
+
+
+def _openai_treatments(inert: Iterable[str], refused: Iterable[str], kind: Any) -> dict[str, str]:  # noqa: ANN401
+    known = dict.fromkeys(kind.__struct_fields__, "mapped")
+    return known | dict.fromkeys(inert, "inert") | dict.fromkeys(refused, "refused")
+
+
+_TEXT: Schema = {"type": "string"}
+_PRICE: Schema = {"type": "number"}
+_LIMIT: Schema = {"type": "integer", "minimum": 1}
+_CHAT = Body(
+    openai_wire.ChatBody,
+    _openai_treatments(openai_wire.CHAT_INERT, openai_wire.CHAT_REFUSED, openai_wire.ChatBody),
+)
+_COMPLETION = Body(
+    openai_wire.CompletionBody,
+    _openai_treatments(
+        openai_wire.COMPLETION_INERT, openai_wire.COMPLETION_REFUSED, openai_wire.CompletionBody
+    ),
+)
+
+
+def _openai() -> list[Operation]:
+    answers = openai_answers
+    chat = {"answers": (answers.ChatCompletion,), "events": (answers.ChatChunk, answers.ErrorBody)}
+    text = {
+        "answers": (answers.TextCompletion,),
+        "events": (answers.TextCompletion, answers.ErrorBody),
+    }
+    vectors = {"answers": (answers.EmbeddingList,)}
+    embeddings = Body(openai_embeddings.EmbeddingsBody)
+    return [
+        post(_OPENAI, "/v1/chat/completions", "Answer a conversation.", _CHAT, **chat),
+        post(_OPENAI, "/v1/completions", "Continue a text.", _COMPLETION, **text),
+        post(_OPENAI, "/v1/embeddings", "Make vectors of texts.", embeddings, **vectors),
+        get(_OPENAI, "/v1/models", "List the served models.", answers.ModelList),
+        get(_OPENAI, "/v1/models/{model}", "Show one model.", answers.ModelRow, statuses=(404,)),
+    ]
+
+
+_MODEL_FILTERS: dict[str, Schema] = {
+    "q": _TEXT,
+    "supported_parameters": _TEXT,
+    "input_modalities": _TEXT,
+    "output_modalities": _TEXT,
+    "context": {"type": "integer", "minimum": 0},
+    "min_price": _PRICE,
+    "min_output_price": _PRICE,
+    "offset": {"type": "integer", "minimum": 0},
+    "limit": {"type": "integer", "minimum": 1, "maximum": openrouter_models.MAX_LIMIT},
+}
+
+
+_ROUTED_CHAT = Body(
+    openai_wire.ChatBody,
+    openrouter_request.CHAT_FIELDS,
+    is_open=True,
+    mixed=(openai_wire.CompletionBody, openai_wire.ChatBody, openrouter_request.OwnFields),
+)
+_ROUTED_TEXT = Body(
+    openai_wire.CompletionBody,
+    openrouter_request.COMPLETION_FIELDS,
+    is_open=True,
+    mixed=(openai_wire.CompletionBody, openrouter_request.OwnFields),
+)
+_ROUTED_INPUTS = Body(openai_embeddings.EmbeddingsBody, openrouter_embeddings.FIELDS, is_open=True)
+
+
+def _openrouter() -> list[Operation]:
+    wire, listed, kinds = _OPENROUTER, _OPENROUTER_LIST, openrouter_answers
+    chat = {
+        "answers": (kinds.RoutedCompletion, kinds.RoutedTextCompletion),
+        "events": (kinds.RoutedChunk, kinds.RoutedTextCompletion),
+    }
+    text = {"answers": (kinds.RoutedTextCompletion,), "events": (kinds.RoutedTextCompletion,)}
+    vectors = {"answers": (kinds.RoutedEmbeddings,)}
+    models = {"query": _MODEL_FILTERS, "statuses": (400,)}
+    return [
+        post(wire, "/api/v1/chat/completions", "Answer a conversation.", _ROUTED_CHAT, **chat),
+        post(wire, "/api/v1/completions", "Continue a text.", _ROUTED_TEXT, **text),
+        post(wire, "/api/v1/embeddings", "Make vectors of texts.", _ROUTED_INPUTS, **vectors),
+        get(listed, "/api/v1/models", "List the served models.", kinds.RoutedModels, **models),
+        get(
+            listed,
+            "/api/v1/model/{model}",
+            "Show one model, also by an alias or with a variant.",
+            kinds.OneRoutedModel,
+            statuses=(404,),
+        ),
+    ]
+
+
+def _files() -> list[Operation]:
+    """OpenAI's files; lists, and what is left of a deleted file, are written as plain objects."""
+    wire, one, page = _OPENAI, openai_files.FileWire, {"type": "object"}
+    fields = {name: {"type": "string"} for name in openai_files.UPLOAD_FIELDS}
+    form: Schema = {
+        "type": "object",
+        "properties": fields | {"file": {"type": "string", "format": "binary"}},
+        "required": ["file", "purpose"],
+        "additionalProperties": False,
+    }
+    upload = Body(schema=form, media_type="multipart/form-data")
+    query = {"limit": _LIMIT, "after": _TEXT, "order": _TEXT, "purpose": _TEXT}
+    content = {"media_type": "application/octet-stream", "statuses": (404, 503)}
+    path = "/v1/files/{file_id}"
+    return [
+        post(wire, "/v1/files", "Take a file.", upload, answers=(one,)),
+        get(wire, "/v1/files", "List files.", page, query=query, statuses=(400, 404, 503)),
+        get(wire, path, "Show a file.", one, statuses=(404, 503)),
+        Operation("DELETE", path, "Delete a file.", wire, (page,), statuses=(404, 500, 503)),
+        get(wire, path + "/content", "Read a file.", **content),
+    ]
+
+
+def _others() -> list[Operation]:
+    health = {"type": "object", "required": ["status", "models"]}
+    return [
+        get(
+            _OPERATING, "/healthz", "Say whether every model answers.", health,
+            other_answers={503: health},
+        ),
+        get(
+            _OPERATING, "/metrics", "Give the metrics to Prometheus.", media_type=CONTENT_TYPE
+        ),
+        get(_OPERATING, "/openapi.json", "Give this document.", {"type": "object"}),
+        get(_OPERATING, "/", "Say what is served.", media_type="text/plain; charset=utf-8"),
+    ]  # fmt: skip
+
+
+@cache
+def openapi_json() -> bytes:
+    """Give the document of all operations as JSON."""
+    operations = [*_openai(), *_files(), *_openrouter(), *cloudflare_operations(), *_others()]
+    return msgspec.json.encode(document(operations, __version__))
