@@ -202,6 +202,14 @@ def test_images_are_data_uris_only(url: str, code: int, words: str):
     assert json.loads(WIRE.encode_error(error, "r")[1])["errors"][0]["code"] == code
 
 
+def test_images_that_are_not_here_are_not_sent():
+    message = Message("user", (TextPart("a"), ImagePart(b"", url="https://example.com/a.png")))
+    request = GenerationRequest(request_id="r", model="m", messages=(message,))
+    with pytest.raises(UnsupportedParameter) as caught:
+        WIRE.encode_request(request)
+    assert caught.value.param == "messages[0].content"
+
+
 def test_images_belong_to_the_user():
     content = [{"image_url": {"url": PIXEL}}]
     error = refusal(messages=[{"role": "assistant", "content": content}])

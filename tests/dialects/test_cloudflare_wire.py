@@ -78,6 +78,19 @@ def test_both_counts_of_a_long_prompt_survive_the_wire(num_tokens: int, limit: i
     assert decoded.message == error.message
 
 
+@pytest.mark.parametrize(
+    ("path", "pointer"), [("messages[0].content[1]", "/messages/0/content/1"), ("stop", "/stop")]
+)
+def test_a_path_that_begins_the_words_becomes_a_pointer(path: str, pointer: str):
+    status, body = WIRE.encode_error(InvalidRequest(f"{path} is an image; leave it out", path), ID)
+    assert json.loads(body)["errors"][0]["message"] == (
+        f"AiError: Bad input: Error: '{pointer}' is an image; leave it out ({ID})"
+    )
+    decoded = WIRE.decode_error(status, body)
+    assert isinstance(decoded, InvalidRequest)
+    assert decoded.param == path
+
+
 def test_the_path_of_a_field_is_read_from_the_words():
     error = InvalidRequest("Type mismatch of '/messages/0/content', 'null' not in 'string'", "x")
     decoded = WIRE.decode_error(*WIRE.encode_error(error, ID))

@@ -141,7 +141,8 @@ class WorkersAi:
         """Write the fields of a request."""
         body: dict[str, Any] = {}
         if request.messages:
-            body["messages"] = [write_message(message) for message in request.messages]
+            messages = enumerate(request.messages)
+            body["messages"] = [write_message(index, message) for index, message in messages]
         elif len(request.prompts) == 1 and isinstance(request.prompts[0], str):
             body |= {"prompt": request.prompts[0], "raw": True}
         else:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from outrider.dialects.cloudflare_refusals import missing
+from outrider.dialects.cloudflare_refusals import missing, refused
 from outrider.dialects.cloudflare_types import Call, CallFunction
 from outrider.errors import EngineFailed, InvalidRequest
 from outrider.types import ToolCall, ToolCallDelta
@@ -95,7 +95,7 @@ class CallReader:
         self.num_calls = max(self.num_calls, wire.index + 1)
         body = wire.function or CallFunction()
         name, call_id = body.name or "", wire.id or ""
-        arguments = _text_of(body.arguments, "")
+        arguments = _text_of("/tool_calls", body.arguments, "")
         # A part of nulls says that its call is complete.
         if not (name or call_id or arguments):
             return None
@@ -109,13 +109,18 @@ def _read_call(at: str, index: int, wire: Call) -> ToolCall:
         body, at = wire.function, f"{at}/function"
     if not isinstance(body.name, str):
         raise missing(at, "name")
-    return ToolCall(call_id, body.name, _text_of(body.arguments, "{}"))
+    return ToolCall(call_id, body.name, _text_of(at, body.arguments, "{}"))
 
 
-def _text_of(arguments: Arguments, default: str) -> str:
+def _text_of(at: str, arguments: Arguments, default: str) -> str:
     if arguments is None or arguments is UNSET:
         return default
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+    if isinstance(arguments, str):
+        return arguments
+    try:
+        return msgspec.json.encode(arguments).decode()
+    except RecursionError as error:
+        raise refused(f"{at}/arguments", "is nested too deeply; send it as a text") from error
 
 
 def _write_nested(call: ToolCall) -> Object:

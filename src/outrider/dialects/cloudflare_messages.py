@@ -14,7 +14,7 @@ from outrider.dialects.cloudflare_calls import read_calls, write_calls
 from outrider.dialects.cloudflare_refusals import mismatch, missing, param_of, refused
 from outrider.dialects.cloudflare_types import ImageUrl, Part, Turn
 from outrider.dialects.image_url import decode_data_uri, encode_data_uri
-from outrider.errors import InvalidRequest
+from outrider.errors import InvalidRequest, UnsupportedParameter
 from outrider.types import Content, Detail, ImagePart, Message, Role, TextPart
 
 _ROLES: dict[str, Role] = {
@@ -45,8 +45,14 @@ def read_message(index: int, wire: Turn) -> Message:
     return Message(role, content, calls, call_id)
 
 
-def write_message(message: Message) -> dict[str, Any]:
-    """Write one message as a client would."""
+def write_message(index: int, message: Message) -> dict[str, Any]:
+    """Write one message as a client would; raises `UnsupportedParameter` for a remote image."""
+    for image in message.images:
+        if not image.data:
+            raise UnsupportedParameter(
+                f"Workers AI takes images as data URIs only, not {image.url[:100]!r}",
+                f"messages[{index}].content",
+            )
     wire: dict[str, Any] = {"role": message.role, "content": _write_content(message.content)}
     if message.tool_calls:
         wire["tool_calls"] = write_calls(message.tool_calls)

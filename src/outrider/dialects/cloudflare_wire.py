@@ -211,7 +211,16 @@ def _error_text(error: OutriderError, code: int) -> str:
         case EngineOverloaded():
             return OVERLOADED
         case _:
-            return _BAD_INPUT + error.message if code == 5006 else error.message
+            return _BAD_INPUT + _with_pointer(error) if code == 5006 else error.message
+
+
+def _with_pointer(error: OutriderError) -> str:
+    """Name the field as this wire does where the words begin with its path."""
+    path = error.param if isinstance(error, RequestError) else None
+    if not path or not re.fullmatch(r"\w+(\[\d+\]|\.\w+)*", path):
+        return error.message
+    pointer = "/" + re.sub(r"\[(\d+)\]", r".\1", path).replace(".", "/")
+    return re.sub(rf"\A{re.escape(path)}(?=\W)", f"'{pointer}'", error.message)
 
 
 _CLASS_OF_CODE: dict[int, type[OutriderError]] = {
