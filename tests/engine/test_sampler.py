@@ -38,7 +38,8 @@ def choose(logits: NDArray[np.float32], params: SamplingParams, uniforms: Any) -
     rules = np.array([(*SamplerState(params, 0, ()).rule, uniform) for uniform in uniforms])
     rows = np.tile(logits, (len(rules), 1))
     token_ids = np.empty(len(rules), np.int32)
-    kernels.choose_tokens(kernels.Context(1), rows, rules, token_ids)
+    no_mask, masks = np.full(len(rules), -1, np.int32), np.empty((0, 0), np.uint32)
+    kernels.choose_tokens(kernels.Context(1), rows, rules, no_mask, masks, token_ids)
     return token_ids.tolist()
 
 

@@ -26,6 +26,8 @@ Row = NDArray[np.float32]  # [V]
 Rows = NDArray[np.float32]  # [R, V]
 
 NO_TOKEN = "no token of the model can go on"
+NO_MASK = -1  # of a row without a grammar
+NONE_ALLOWED = -2  # the kernel's word for a row whose mask leaves nothing
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -192,23 +194,29 @@ class Sampler:
 
         logits [R, V], contiguous, may be overwritten.
         """
+        num_rows = len(states)
         if all(state.is_greedy for state in states):
-            best = self._find_best(logits).tolist()
+            rules = np.zeros((num_rows, 6))  # temperature 0
+            rules[:, 2] = 1  # and no cut
+            best = self._choose(logits, rules, np.full(num_rows, NO_MASK, np.int32)).tolist()
             return [Sampled(token_id if token_id >= 0 else None) for token_id in best]
         rankings = self._rank(logits, states)
-        failures = self._mask(logits, states)
         for row, state in enumerate(states):
             if state.penalties is not None:
                 state.penalties.apply(logits[row])
-        rules = [
-            (*state.rule, state.uniform(position) if state.rule[0] > 0 else 0.0)
-            for state, position in zip(states, positions, strict=True)
-        ]
-        token_ids = self._choose(logits, np.array(rules, np.float64).reshape(-1, 6)).tolist()
+        failures, masks_of_rows = self._fill_masks(logits.shape[1], states)
+        rules = np.array(
+            [
+                (*state.rule, state.uniform(position) if state.rule[0] > 0 else 0.0)
+                for state, position in zip(states, positions, strict=True)
+            ],
+            np.float64,
+        ).reshape(num_rows, 6)
         sampled = []
-        for row, token_id in enumerate(token_ids):
+        for row, token_id in enumerate(self._choose(logits, rules, masks_of_rows).tolist()):
             if token_id < 0:
-                sampled.append(Sampled(None, failure=failures.get(row, "")))
+                failure = failures.get(row, NO_TOKEN) if token_id == NONE_ALLOWED else ""
+                sampled.append(Sampled(None, failure=failure))
             elif row in rankings:
                 raw = _raw_logit(logits[row], states[row], token_id)
                 sampled.append(Sampled(token_id, self._logprob(rankings[row], token_id, raw)))
@@ -216,36 +224,28 @@ class Sampler:
                 sampled.append(Sampled(token_id))
         return sampled
 
-    def _mask(self, logits: Rows, states: Items[SamplerState]) -> dict[int, str]:
-        """Rule out what grammars don't allow; gives why rows that the model left well would fail.
-
-        A mask must not hide a broken model, so its rows stay as they are.
-        """
+    def _fill_masks(
+        self, vocab_size: int, states: Items[SamplerState]
+    ) -> tuple[dict[int, str], NDArray[np.int32]]:
+        """Ask grammars what may come next; gives why nothing may, and which mask each row has."""
+        of_rows = np.full(len(states), NO_MASK, np.int32)
         matchers = [(row, state.matcher) for row, state in enumerate(states) if state.matcher]
-        if not matchers:
-            return {}
-        num_words = max(-(-logits.shape[1] // 32), *(matcher.num_words for _, matcher in matchers))
-        if self._masks.shape[0] < len(matchers) or self._masks.shape[1] != num_words:
-            self._masks = np.empty((len(matchers), num_words), np.uint32)
-        masks = self._masks[: len(matchers)]
-        reasons = [
-            matcher.fill_mask(mask) or NO_TOKEN
-            for (_, matcher), mask in zip(matchers, masks, strict=True)
-        ]
-        rows = np.array([row for row, _ in matchers], np.int32)
-        best = np.empty(len(rows), np.int32)
-        kernels.mask_logits(self._context, logits, rows, masks, best)
-        pairs = zip(rows.tolist(), best.tolist(), reasons, strict=True)
-        return {row: reason for row, token_id, reason in pairs if token_id >= 0}
+        failures = {}
+        if matchers:
+            words = (-(-vocab_size // 32), *(matcher.num_words for _, matcher in matchers))
+            if len(self._masks) < len(matchers) or self._masks.shape[1] != max(words):
+                self._masks = np.empty((len(matchers), max(words)), np.uint32)
+        for index, (row, matcher) in enumerate(matchers):
+            of_rows[row] = index
+            if failure := matcher.fill_mask(self._masks[index]):
+                failures[row] = failure
+        return failures, of_rows
 
-    def _find_best(self, logits: Rows) -> NDArray[np.int32]:
-        rules = np.zeros((len(logits), 6))  # temperature 0
-        rules[:, 2] = 1  # and no cut
-        return self._choose(logits, rules)
-
-    def _choose(self, logits: Rows, rules: NDArray[np.float64]) -> NDArray[np.int32]:
+    def _choose(
+        self, logits: Rows, rules: NDArray[np.float64], of_rows: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
         token_ids = np.empty(len(logits), np.int32)
-        kernels.choose_tokens(self._context, logits, rules, token_ids)
+        kernels.choose_tokens(self._context, logits, rules, of_rows, self._masks, token_ids)
         return token_ids
 
     def _rank(self, logits: Rows, states: Items[SamplerState]) -> dict[int, Ranking]:

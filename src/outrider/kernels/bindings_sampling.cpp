@@ -18,24 +18,6 @@ void check_rule(const SamplingRule& rule) {
           "rules: a value is out of range");
 }
 
-void check_rows(const Ids& rows, size_t num_rows) {
-  for (size_t r = 0; r < rows.shape(0); ++r)
-    require(rows.data()[r] >= 0 && size_t(rows.data()[r]) < num_rows, "rows: row outside logits");
-}
-
-void mask_logits(Context& context, const Matrix& logits, const Ids& rows, const Masks& masks,
-                 const TokenIds& best) {
-  check_vocabulary(logits.shape(1));
-  require(masks.shape(0) == rows.shape(0) && masks.shape(1) >= (logits.shape(1) + 31) / 32,
-          "masks: needs a row for each of rows, with a bit for each column of logits");
-  require(best.shape(0) == rows.shape(0), "best: one for each of rows");
-  perform(context, [=](Context& c) {
-    check_rows(rows, logits.shape(0));
-    const LogitRows chosen{logits.data(), rows.data(), int64_t(rows.shape(0)), int64_t(logits.shape(1))};
-    c.mask_logits(best.data(), logits.data(), chosen, {masks.data(), int64_t(masks.shape(1))});
-  });
-}
-
 void penalise_row(const Vector& logits, const Ids& token_ids, const ConstMatrix& penalties,
                   const ConstVector& factors, const Vector& before) {
   const size_t size = token_ids.shape(0);
@@ -52,28 +34,39 @@ void penalise_row(const Vector& logits, const Ids& token_ids, const ConstMatrix&
            {factor[0], factor[1], factor[2]});
 }
 
-void choose_tokens(Context& context, const ConstMatrix& logits, const Rules& rules,
-                   const TokenIds& token_ids) {
+bool has_mask(const Masks& masks, int32_t index, size_t num_columns) {
+  return index >= 0 && size_t(index) < masks.shape(0) && masks.shape(1) >= (num_columns + 31) / 32;
+}
+
+// `of_rows` says which of the masks each row of logits has; -1: none.
+void choose_tokens(Context& context, const Matrix& logits, const Rules& rules, const Ids& of_rows,
+                   const Masks& masks, const TokenIds& token_ids) {
   check_vocabulary(logits.shape(1));
-  require(rules.shape(0) == logits.shape(0) && rules.shape(1) == 6,
-          "rules: shape must be [rows of logits, 6]");
-  require(token_ids.shape(0) == logits.shape(0), "token_ids: one for each row of logits");
+  const size_t num_rows = logits.shape(0);
+  require(rules.shape(0) == num_rows && rules.shape(1) == 6, "rules: shape must be [rows of logits, 6]");
+  require(token_ids.shape(0) == num_rows, "token_ids: one for each row of logits");
+  require(of_rows.shape(0) == num_rows, "of_rows: one for each row of logits");
   static_assert(sizeof(SamplingRule) == 6 * sizeof(double), "a rule is a row of six numbers");
   perform(context, [=](Context& c) {
     const auto* rule = reinterpret_cast<const SamplingRule*>(rules.data());
-    for (size_t r = 0; r < rules.shape(0); ++r) check_rule(rule[r]);
-    const LogitRows rows{logits.data(), nullptr, int64_t(logits.shape(0)), int64_t(logits.shape(1))};
-    c.choose_tokens(token_ids.data(), rows, rule);
+    for (size_t r = 0; r < num_rows; ++r) {
+      check_rule(rule[r]);
+      require(of_rows.data()[r] == -1 || has_mask(masks, of_rows.data()[r], logits.shape(1)),
+              "of_rows: no mask of a bit for each column of logits");
+    }
+    const LogitRows rows{logits.data(), nullptr, int64_t(num_rows), int64_t(logits.shape(1))};
+    c.choose_tokens(token_ids.data(), rows, {masks.data(), of_rows.data(), int64_t(masks.shape(1))}, rule);
   });
 }
 
-void rank_tokens(Context& context, const ConstMatrix& logits, const Ids& rows,
+void rank_tokens(Context& context, const Matrix& logits, const Ids& rows,
                  const Array<int32_t, nb::ndim<2>>& token_ids, const Array<double, nb::ndim<1>>& totals) {
   check_vocabulary(logits.shape(1));
   require(token_ids.shape(0) == rows.shape(0), "token_ids: one row for each of rows");
   require(totals.shape(0) == rows.shape(0), "totals: one for each of rows");
   perform(context, [=](Context& c) {
-    check_rows(rows, logits.shape(0));
+    for (size_t r = 0; r < rows.shape(0); ++r)
+      require(rows.data()[r] >= 0 && size_t(rows.data()[r]) < logits.shape(0), "rows: row outside logits");
     const LogitRows chosen{logits.data(), rows.data(), int64_t(rows.shape(0)), int64_t(logits.shape(1))};
     c.rank_tokens(token_ids.data(), totals.data(), chosen, int64_t(token_ids.shape(1)));
   });
@@ -84,9 +77,7 @@ void rank_tokens(Context& context, const ConstMatrix& logits, const Ids& rows,
 void bind_sampling(nb::module_& m) {
   using namespace nb::literals;
   m.def("choose_tokens", &choose_tokens, "context"_a, "logits"_a.noconvert(), "rules"_a.noconvert(),
-        "token_ids"_a.noconvert());
-  m.def("mask_logits", &mask_logits, "context"_a, "logits"_a.noconvert(), "rows"_a.noconvert(),
-        "masks"_a.noconvert(), "best"_a.noconvert());
+        "of_rows"_a.noconvert(), "masks"_a.noconvert(), "token_ids"_a.noconvert());
   m.def("penalise", &penalise_row, "logits"_a.noconvert(), "token_ids"_a.noconvert(),
         "penalties"_a.noconvert(), "factors"_a.noconvert(), "before"_a.noconvert());
   m.def("rank_tokens", &rank_tokens, "context"_a, "logits"_a.noconvert(), "rows"_a.noconvert(),

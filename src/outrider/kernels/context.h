@@ -66,11 +66,11 @@ struct Routing {
 
 // Rows of logits [R, V]; with `rows` only those, in its order.
 struct LogitRows {
-  const float* x;
+  float* x;  // written where there is a mask
   const int32_t* rows;
   int64_t num_rows, vocab_size;
 
-  const float* row(int64_t r) const { return x + (rows ? rows[r] : r) * vocab_size; }
+  float* row(int64_t r) const { return x + (rows ? rows[r] : r) * vocab_size; }
 };
 
 // How a row becomes a token. The filters are applied in this order; each sees what the former left.
@@ -85,10 +85,13 @@ struct SamplingRule {
 
 // Masks of tokens for some rows of logits: bit t % 32 of word t / 32 lets token t through.
 struct TokenMasks {
-  const uint32_t* bits;  // [R, num_words]
+  const uint32_t* bits;    // [masks, num_words]
+  const int32_t* of_rows;  // [R] which of them; -1: none. nullptr: none for any row
   int64_t num_words;
 
-  const uint32_t* row(int64_t r) const { return bits + r * num_words; }
+  const uint32_t* row(int64_t r) const {
+    return of_rows && of_rows[r] >= 0 ? bits + of_rows[r] * num_words : nullptr;
+  }
 };
 
 // A token whose logit is changed before it is sampled.
@@ -115,6 +118,7 @@ struct PenaltyFactors {
 // Change a row of logits by its table; before [size] = what they were.
 void penalise(float* before, float* logits, const PenaltyTable& table, const PenaltyFactors& factors);
 
+constexpr int32_t kNoneAllowed = -2;
 constexpr int64_t kDigits = 256, kBinSets = 4;
 
 // What one thread needs to choose among the tokens of a row.
@@ -153,11 +157,10 @@ class Context {
   // out[rows[r]] += y[r] for r in ascending order; y [R, C].
   void scatter_add(float* out, const float* y, const int32_t* rows, int64_t num_rows, int64_t cols);
   void attend(const AttentionBatch& batch, const KvView& cache);
-  // Rows of logits become -inf where their masks say so, but for rows without a best token; best [R]
-  // as choose_tokens gives it without a mask.
-  void mask_logits(int32_t* best, float* logits, const LogitRows& rows, const TokenMasks& masks);
-  // One token per row; -1 where the best logit isn't finite or any isn't a number.
-  void choose_tokens(int32_t* token_ids, const LogitRows& logits, const SamplingRule* rules);
+  // One token per row of those that its mask lets through; -1 where the best logit isn't finite or
+  // any isn't a number, with or without a mask; else kNoneAllowed where the mask leaves nothing.
+  void choose_tokens(int32_t* token_ids, const LogitRows& logits, const TokenMasks& masks,
+                     const SamplingRule* rules);
   // The `count` best tokens of each row, best first, then -1, and the sum of exp(x - max). Rows as
   // above have no tokens and the sum NaN.
   void rank_tokens(int32_t* token_ids, double* totals, const LogitRows& logits, int64_t count);
@@ -224,7 +227,9 @@ class Context {
     float max;         // NaN if a logit is
     int32_t token_id;  // the first with that maximum
   };
-  void find_peaks(const LogitRows& logits);
+  // x [size] and the maxima of its chunks → the first that is the largest, if that is finite.
+  static Peak find_peak(const float* x, const float* maxima, int64_t size);
+  void find_peaks(const LogitRows& logits, const TokenMasks& masks);
   // Which sums of a row's weights are wanted.
   struct WeightSums {
     bool are_needed, with_floors;
@@ -249,6 +254,7 @@ class Context {
   std::vector<Peak> peaks_;
   std::vector<float> chunk_maxima_, chunk_sums_;  // [R, chunks]
   std::vector<float> floor_sums_;                 // [R, pieces, kFloors]
+  std::vector<float> unmasked_maxima_;            // [R, pieces], of rows with a mask
   std::vector<SamplingScratch> sampling_;         // one per thread
 };
 

@@ -1,4 +1,4 @@
-// Sampling of rows of logits: masks and penalties first, then one pass for the maxima, one for the sums of weights where a rule
+// Sampling of rows of logits: penalties, one pass for masks and maxima, one for the sums of weights where a rule
 // needs them, both shared out in pieces of rows, then the choice, row by row.
 #include "selection.h"
 
@@ -32,6 +32,13 @@ int32_t pick_from_all(const ChunkedRow& row, double uniform) {
   float weights[kChunk];
   row.read_chunk(weights, chosen);
   return int32_t(chosen * kChunk + pick_value(kChunk, [&](int64_t i) { return weights[i]; }, target, before));
+}
+
+// The largest value; NaN if any of them is.
+float maximum(const float* values, int64_t count) {
+  float max = values[0];
+  for (int64_t i = 1; i < count && max == max; ++i) max = values[i] <= max ? max : values[i];
+  return max;
 }
 
 // The `count`-th largest value; the smallest possible if there are fewer.
@@ -100,27 +107,34 @@ void rank_row(int32_t* out, const ChunkedRow& row, int64_t count, SamplingScratc
 
 }  // namespace
 
-void Context::find_peaks(const LogitRows& logits) {
+Context::Peak Context::find_peak(const float* x, const float* maxima, int64_t size) {
+  const float max = maximum(maxima, num_chunks(size));
+  if (!std::isfinite(max)) return {max, -1};
+  const int64_t begin = (std::find(maxima, maxima + num_chunks(size), max) - maxima) * kChunk;
+  return {max, int32_t(std::find(x + begin, x + size, max) - x)};
+}
+
+void Context::find_peaks(const LogitRows& logits, const TokenMasks& masks) {
   const int64_t size = logits.vocab_size, chunks = num_chunks(size), pieces = num_pieces(size);
   float* maxima = grow(chunk_maxima_, logits.num_rows * chunks);
+  float* unmasked = grow(unmasked_maxima_, logits.num_rows * pieces);
   Peak* peaks = grow(peaks_, logits.num_rows);
   for_rows(logits.num_rows * pieces, std::min(size, kPieceChunks * kChunk), [&](int64_t task) {
-    const int64_t row = task / pieces, chunk = task % pieces * kPieceChunks;
-    const int64_t count = std::min(kPieceChunks * kChunk, size - chunk * kChunk);
-    kernels_->chunk_maxima(maxima + row * chunks + chunk, logits.row(row) + chunk * kChunk, count);
+    const int64_t row = task / pieces, chunk = task % pieces * kPieceChunks, begin = chunk * kChunk;
+    const int64_t count = std::min(kPieceChunks * kChunk, size - begin);
+    float *out = maxima + row * chunks + chunk, *x = logits.row(row) + begin;
+    if (const uint32_t* mask = masks.row(row))
+      unmasked[task] = kernels_->mask_maxima(out, x, mask + begin / 32, count);
+    else
+      kernels_->chunk_maxima(out, x, count);
   });
   for (int64_t row = 0; row < logits.num_rows; ++row) {
-    const float* values = maxima + row * chunks;
-    int64_t best = 0;
-    bool is_number = true;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      is_number &= values[chunk] == values[chunk];
-      best = values[chunk] > values[best] ? chunk : best;
-    }
-    const float max = is_number ? values[best] : NAN;
-    const float* x = logits.row(row) + best * kChunk;
-    const int64_t count = std::min(kChunk, size - best * kChunk);
-    peaks[row] = {max, std::isfinite(max) ? int32_t(best * kChunk + (std::find(x, x + count, max) - x)) : -1};
+    const bool has_mask = masks.row(row) != nullptr;
+    // A mask must not hide what the model did wrong.
+    peaks[row] = has_mask && !std::isfinite(maximum(unmasked + row * pieces, pieces))
+                     ? Peak{NAN, -1}
+                     : find_peak(logits.row(row), maxima + row * chunks, size);
+    if (has_mask && peaks[row].max == -INFINITY) peaks[row].token_id = kNoneAllowed;
   }
 }
 
@@ -158,21 +172,10 @@ void penalise(float* before, float* logits, const PenaltyTable& table, const Pen
   }
 }
 
-void Context::mask_logits(int32_t* best, float* logits, const LogitRows& rows, const TokenMasks& masks) {
-  const int64_t size = rows.vocab_size, pieces = num_pieces(size), piece_size = kPieceChunks * kChunk;
-  find_peaks(rows);
-  for (int64_t row = 0; row < rows.num_rows; ++row) best[row] = peaks_[size_t(row)].token_id;
-  for_rows(rows.num_rows * pieces, std::min(size, piece_size), [&](int64_t task) {
-    const int64_t row = task / pieces, begin = task % pieces * piece_size;
-    if (best[row] < 0) return;
-    kernels_->mask_logits(logits + (rows.row(row) - rows.x) + begin, masks.row(row) + begin / 32,
-                          std::min(piece_size, size - begin));
-  });
-}
-
-void Context::choose_tokens(int32_t* token_ids, const LogitRows& logits, const SamplingRule* rules) {
+void Context::choose_tokens(int32_t* token_ids, const LogitRows& logits, const TokenMasks& masks,
+                            const SamplingRule* rules) {
   const int64_t size = logits.vocab_size, chunks = num_chunks(size);
-  find_peaks(logits);
+  find_peaks(logits, masks);
   bool any_sums = false, any_choice = false;
   for (int64_t row = 0; row < logits.num_rows; ++row) {
     token_ids[row] = peaks_[size_t(row)].token_id;
@@ -203,7 +206,7 @@ void Context::choose_tokens(int32_t* token_ids, const LogitRows& logits, const S
 
 void Context::rank_tokens(int32_t* token_ids, double* totals, const LogitRows& logits, int64_t count) {
   const int64_t size = logits.vocab_size, chunks = num_chunks(size);
-  find_peaks(logits);
+  find_peaks(logits, {nullptr, nullptr, 0});
   add_chunks(logits, [](int64_t) { return WeightSums{true, false, 1.0f}; });
   const float *maxima = chunk_maxima_.data(), *sums = chunk_sums_.data();
   sampling_.resize(size_t(num_threads()));

@@ -157,13 +157,14 @@ struct Kernels {
   // All instruction sets give the same bits.
   // out [chunks] = maximum of each; the first is NaN if any of the logits is.
   void (*chunk_maxima)(float* out, const float* x, int64_t count);
+  // The same once x became -inf where the bit, lowest first, isn't set. Gives the maximum of all
+  // before that, NaN if any of them is.
+  float (*mask_maxima)(float* out, float* x, const uint32_t* bits, int64_t count);
   // out [chunks] = sum of each one's weights; above [kFloors], unless null, = sum of all that are at
   // least kFloor[f].
   void (*chunk_sums)(float* out, float* above, const float* x, float max, float scale, int64_t count);
   // out [count] = the weights; out may be x.
   void (*token_weights)(float* out, const float* x, float max, float scale, int64_t count);
-  // x [count] at a multiple of 32 of a row: -inf where the bit (lowest first) isn't set.
-  void (*mask_logits)(float* x, const uint32_t* bits, int64_t count);
   // The sum of `count` words, as fast as they can be read.
   uint64_t (*sum_words)(const uint64_t* data, int64_t count);
   // Make products in registers, as fast as possible, and count them; 0: there is no instruction.

@@ -56,6 +56,27 @@ void chunk_maxima(float* out, const float* x, int64_t count) {
   if (vsum(numbers) < 16.0f) out[0] = NAN;
 }
 
+float mask_maxima(float* out, float* x, const uint32_t* bits, int64_t count) {
+  const Vf one = vset(1.0f), never = vset(-INFINITY);
+  Vf numbers = one, unmasked = never;
+  for (int64_t begin = 0; begin < count; begin += kChunk) {
+    const int64_t end = begin + kChunk < count ? begin + kChunk : count;
+    Vf max = never;
+    for (int64_t i = begin; i < end; i += 16) {
+      const Vf values = load_logits(x + i, end - i);
+      unmasked = vmax(values, unmasked);
+      numbers = vmin(numbers, vkeep_ge(one, values, values));
+      const uint32_t lanes = bits[i / 32] >> (i % 32) & 0xffff;
+      const Vf kept = vselect(lanes, values, never);
+      max = vmax(kept, max);
+      // Most masks let nearly all tokens through or nearly none.
+      if (lanes != 0xffff) vstore_part(x + i, kept, end - i);
+    }
+    out[begin / kChunk] = vmax_lane(max);
+  }
+  return vsum(numbers) < 16.0f ? NAN : vmax_lane(unmasked);
+}
+
 // parts [kFloors] += the weights that are at least kFloor[f], lane by lane.
 inline void add_above(Vf* parts, const Vf* weights, int64_t count) {
   Vf max = vset(0.0f);
@@ -86,17 +107,6 @@ void chunk_sums(float* out, float* above, const float* x, float max, float scale
 void token_weights(float* out, const float* x, float max, float scale, int64_t count) {
   for (int64_t i = 0; i < count; i += 16)
     vstore_part(out + i, weight_lanes(x + i, count - i, vset(max), vset(scale)), count - i);
-}
-
-void mask_logits(float* x, const uint32_t* bits, int64_t count) {
-  const Vf never = vset(-INFINITY);
-  for (int64_t i = 0; i < count; i += 16) {
-    const uint32_t lanes = bits[i / 32] >> (i % 32) & 0xffff;
-    // Most masks let nearly all tokens through or nearly none.
-    if (lanes == 0xffff) continue;
-    const Vf kept = lanes ? vselect(lanes, load_logits(x + i, count - i), never) : never;
-    vstore_part(x + i, kept, count - i);
-  }
 }
 
 }  // namespace

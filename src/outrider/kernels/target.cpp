@@ -29,9 +29,9 @@ constexpr Kernels make_table(const char* name) {
           merge_partial,
           finish_rows,
           chunk_maxima,
+          mask_maxima,
           chunk_sums,
           token_weights,
-          mask_logits,
           sum_words,
           count_products<kBf16Hardware>};
 }
