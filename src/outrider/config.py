@@ -179,12 +179,7 @@ SERVER_SETTINGS = (
         minimum=1,
         maximum=8760,
     ),
-    Setting(
-        "drain_timeout_s",
-        30,
-        "Seconds that running requests get after SIGTERM",
-        maximum=86_400,
-    ),
+    Setting("drain_timeout_s", 30, "Seconds that running requests get at SIGTERM", maximum=86_400),
     Setting(
         "log_level",
         "info",
@@ -262,7 +257,7 @@ def load(
     values |= _from_file(file)
     values |= _from_env(os.environ if env is None else env)
     values |= _from_flags(flags or {})
-    home = Path(str(values["home"])).expanduser().absolute()
+    home = _folder("home", str(values["home"]))
     values["home"] = str(home)
     engine = {name: values[name] for name in EngineConfig.__struct_fields__}
     server = {name: values[name] for name in ServerConfig.__struct_fields__}
@@ -274,11 +269,19 @@ def load(
 def data_folder(config: ServerConfig, env: Mapping[str, str] | None = None) -> Path:
     """Give the folder that `data_dir` means; a relative XDG_DATA_HOME counts as absent."""
     if config.data_dir != "auto":
-        return Path(config.data_dir).expanduser().absolute()
+        return _folder("data_dir", config.data_dir)
     base = Path((os.environ if env is None else env).get("XDG_DATA_HOME", ""))
     if not base.is_absolute():
         base = Path("~/.local/share").expanduser()
     return base / "outrider"
+
+
+def _folder(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # of ~NAME
+        user = text.split("/")[0]
+        raise ConfigError(f"{name}: there is no user {user!r} here; write the folder out") from None
 
 
 def changed(configuration: Configuration) -> dict[str, Value]:

@@ -78,6 +78,13 @@ class CachedTokens(Strict):
     cached_tokens: int
 
 
+class PredictedTokens(Strict):
+    """What came true of a prediction."""
+
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
 class TokenUsage(Strict):
     """Token counts."""
 
@@ -85,6 +92,7 @@ class TokenUsage(Strict):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: PredictedTokens
 
 
 class ChatCompletion(Strict):

@@ -51,7 +51,9 @@ class _Expiry(msgspec.Struct, forbid_unknown_fields=True):
     seconds: int
 
 
-class _CreateBody(msgspec.Struct, forbid_unknown_fields=True):
+class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What asks for a batch."""
+
     input_file_id: str
     endpoint: str
     completion_window: str
@@ -137,7 +139,7 @@ class BatchWire(msgspec.Struct, kw_only=True):
 
 def read_create(body: bytes) -> NewBatch:
     """Read the body of a new batch."""
-    wire = decode_json(body, _CreateBody)
+    wire = decode_json(body, CreateBody)
     if wire.endpoint in OTHER_ENDPOINTS:
         raise UnsupportedParameter(
             f"batches of {wire.endpoint} aren't supported here; endpoint is one of "

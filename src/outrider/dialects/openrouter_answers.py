@@ -11,6 +11,7 @@ from outrider.dialects.openai_answers import (
     ChatDelta,
     ChatLogprobs,
     EmbeddedText,
+    PredictedTokens,
     PromptUsage,
     Strict,
     TextLogprobs,
@@ -43,7 +44,7 @@ class PromptDetails(Strict):
     audio_tokens: int
 
 
-class CompletionDetails(Strict):
+class CompletionDetails(PredictedTokens):
     """Of the answer's tokens."""
 
     reasoning_tokens: int

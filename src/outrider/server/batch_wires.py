@@ -140,9 +140,7 @@ def _generate(dialect: Dialect, body: bytes, envelope: Envelope) -> GenerateCall
     if decoded.request.stream:
         raise InvalidRequest("a request in a batch can't be streamed; leave stream out", "stream")
     # A batch waits by its nature, whatever its requests say.
-    request = msgspec.structs.replace(
-        decoded.request, is_background=True, reject_if_busy=False
-    )
+    request = msgspec.structs.replace(decoded.request, is_background=True, reject_if_busy=False)
     decoded = msgspec.structs.replace(decoded, request=request)
     return GenerateCall(decoded, lambda answer: dialect.encode_answer(answer, decoded))
 

@@ -15,6 +15,7 @@ import msgspec
 from outrider import __version__
 from outrider.dialects import (
     openai_answers,
+    openai_batches,
     openai_embeddings,
     openai_files,
     openai_wire,
@@ -158,6 +159,21 @@ def _files() -> list[Operation]:
     ]
 
 
+def _batches() -> list[Operation]:
+    """OpenAI's batches."""
+    wire, one, path = _OPENAI, openai_batches.BatchWire, "/v1/batches/{batch_id}"
+    page, query = {"type": "object"}, {"limit": _LIMIT, "after": _TEXT}
+    create = Body(openai_batches.CreateBody)
+    return [
+        post(wire, "/v1/batches", "Queue the requests of a file.", create, answers=(one,)),
+        get(wire, "/v1/batches", "List batches.", page, query=query, statuses=(400, 404, 503)),
+        get(wire, path, "Show a batch.", one, statuses=(404, 503)),
+        Operation(
+            "POST", path + "/cancel", "Stop a batch.", wire, (one,), statuses=(400, 404, 500, 503)
+        ),
+    ]
+
+
 def _others() -> list[Operation]:
     health = {"type": "object", "required": ["status", "models"]}
     return [
@@ -176,5 +192,12 @@ def _others() -> list[Operation]:
 @cache
 def openapi_json() -> bytes:
     """Give the document of all operations as JSON."""
-    operations = [*_openai(), *_files(), *_openrouter(), *cloudflare_operations(), *_others()]
+    operations = [
+        *_openai(),
+        *_files(),
+        *_batches(),
+        *_openrouter(),
+        *cloudflare_operations(),
+        *_others(),
+    ]
     return msgspec.json.encode(document(operations, __version__))
