@@ -26,6 +26,7 @@ MAX_STOP_CHARS = 1024
 MAX_LOGIT_BIASES = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_PROMPTS = 256
+MAX_MESSAGES = 10_000
 MAX_IMAGE_BYTES = 20 << 20  # of one encoded image
 
 
@@ -227,6 +228,12 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.prompts):
             raise InvalidRequest("send either messages or a prompt, not both and not neither")
+        if len(self.messages) > MAX_MESSAGES:
+            raise InvalidRequest(
+                f"messages has {len(self.messages):,} entries; at most {MAX_MESSAGES:,} are "
+                "allowed",
+                "messages",
+            )
         if len(self.prompts) > MAX_PROMPTS:
             raise InvalidRequest(
                 f"prompt has {len(self.prompts)} entries; at most {MAX_PROMPTS} are allowed",

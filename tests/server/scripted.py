@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
-
 from outrider.config import ServerConfig
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.embeddings import (
@@ -28,7 +26,8 @@ from outrider.gateway.embeddings import (
     EmbeddingProvider,
 )
 from outrider.gateway.provider import Provider
-from outrider.server.app import build_app
+from outrider.server.app import build_app, encode_error
+from outrider.server.connection import server_settings
 from outrider.server.run import Server, listen
 from outrider.types import (
     Completed,
@@ -183,16 +182,7 @@ def serving(
         Catalogue([Entry(provider, ("alias",))]),
         EmbeddingCatalogue([] if embeddings is None else [EmbeddingEntry(embeddings)]),
     )
-    server = ThreadServer(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=config.drain_timeout_s,
-            lifespan="off",
-        )
-    )
+    server = ThreadServer(server_settings(app, config, encode_error))
 
     async def serve() -> None:
         if "data_dir" in settings:  # else it may be what another test left

@@ -235,6 +235,11 @@ def _dialect_of(path: str) -> Dialect:
     return Dataoorts() if path == DATAOORTS_PATH else openai.CHAT_COMPLETIONS
 
 
+def encode_error(path: str, error: OutriderError) -> tuple[int, bytes]:
+    """Write an error for a request that no route has seen, in the form of its path's wire."""
+    return _dialect_of(path).encode_error(error, new_request_id())
+
+
 def _error(dialect: Dialect, error: OutriderError) -> Response:
     request_id = new_request_id()
     status, body = dialect.encode_error(error, request_id)

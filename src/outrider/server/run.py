@@ -29,7 +29,8 @@ from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry, LocalEmbeddings
 from outrider.gateway.local import LocalProvider, ModelFacts
 from outrider.machine import trim_heap
-from outrider.server.app import build_app
+from outrider.server.app import build_app, encode_error
+from outrider.server.connection import server_settings
 from outrider.server.data_entry import DataEntry
 from outrider.server.image_hosts import ImageHosts
 from outrider.text.chat import chat_format
@@ -192,16 +193,7 @@ async def _serve(
 
 def make_server(app: Starlette, config: ServerConfig) -> Server:
     """Make the server of an application; it drains before it stops."""
-    return Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=config.drain_timeout_s,
-            lifespan="off",
-        )
-    )
+    return Server(server_settings(app, config, encode_error))
 
 
 def address_of(listener: socket.socket) -> str:

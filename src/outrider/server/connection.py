@@ -1,0 +1,165 @@
+"""A connection's own limits, below the routes: how large and how slow the head of a request is.
+
+uvicorn waits for the end of a head as long as it takes and keeps all of it. Here a head that is
+too large or too slow is refused in the form of the wire that its path belongs to, and the
+connection is closed; so is what isn't HTTP. Bodies have limits of their own in `body`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from outrider.config import ServerConfig
+from outrider.errors import InvalidRequest, OutriderError, PayloadTooLarge, RequestTimeout
+
+MAX_HEAD_BYTES = 64 << 10
+MAX_HEADERS = 128
+
+# Gives status and body of an error on the wire that a path belongs to.
+EncodeError = Callable[[str, OutriderError], tuple[int, bytes]]
+
+
+def server_settings(
+    app: ASGIApp, config: ServerConfig, encode_error: EncodeError
+) -> uvicorn.Config:
+    """Give the settings of the HTTP server for an application."""
+    limits = {"head_timeout_s": config.body_timeout_s, "encode_error": staticmethod(encode_error)}
+    return uvicorn.Config(
+        _LimitedHeads(app, encode_error),
+        http=type("Connection", (Connection,), limits),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=config.drain_timeout_s,
+        lifespan="off",
+    )
+
+
+class Connection(HttpToolsProtocol):
+    """Counts what arrives outside of bodies, and the time for it."""
+
+    head_timeout_s: float
+    encode_error: EncodeError
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(*arguments, **options)
+        self._num_bytes = 0  # since the last piece of a body or end of a head
+        self._is_over = False  # what still arrives isn't read
+        self._timer: asyncio.TimerHandle | None = None
+        self.url = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what arrived; the methods below note what it was."""
+        if self._is_over:
+            return
+        self._num_bytes += len(data)
+        if self._timer is None and self._is_idle:
+            self._wait()
+        super().data_received(data)
+        # Also of trailers and what may stand between the pieces of a body.
+        if self._num_bytes > MAX_HEAD_BYTES:
+            self._refuse(_too_large())
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        self._num_bytes = 0
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._num_bytes = 0
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what isn't HTTP, or not unambiguously."""
+        self._refuse(InvalidRequest(f"{msg} Send one that follows RFC 9112"))
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _wait(self) -> None:
+        self._timer = self.loop.call_later(self.head_timeout_s, self._expire)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._timer = None
+        if not self._num_bytes:
+            self.transport.close()  # it never said anything
+        elif self._is_idle:
+            words = f"the request's head did not arrive within {self.head_timeout_s} s"
+            self._refuse(RequestTimeout(f"{words}; send it faster"))
+
+    def _refuse(self, error: OutriderError) -> None:
+        """Answer, unless an answer is on its way, and close the connection."""
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        if not self._is_idle and not self.cycle.more_body:
+            # What is wrong came behind a request that was fine: that one is still answered.
+            self.cycle.keep_alive = False
+            self._is_over = True
+            return
+        if self._is_idle or not self.cycle.response_started:
+            path = self.url.partition(b"?")[0].decode("latin-1")
+            status, body = self.encode_error(path, error)
+            head = (
+                f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+class _LimitedHeads:
+    """Refuses heads that arrived whole, and are too large all the same."""
+
+    def __init__(self, app: ASGIApp, encode_error: EncodeError) -> None:
+        self._app = app
+        self._encode_error = encode_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        headers = scope["headers"]
+        num_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+        num_bytes += sum(len(name) + len(value) for name, value in headers)
+        if num_bytes <= MAX_HEAD_BYTES and len(headers) <= MAX_HEADERS:
+            await self._app(scope, receive, send)
+            return
+        status, body = self._encode_error(scope["path"], _too_large())
+        head = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"the URL and the headers have more than {MAX_HEAD_BYTES:,} bytes, or there are more than "
+        f"{MAX_HEADERS} headers; send fewer"
+    )
