@@ -17,10 +17,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: setup build test clients parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve perplexity llama-server serve ci clean sanitize help
-.PHONY: setup build test parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve bench-vision llama-server serve ci clean sanitize help
-.PHONY: setup build test clients parity lint fix bench bench-avx2 bench-embeddings bench-kernels bench-serve bench-speculation perplexity llama-server serve ci clean sanitize help
-.PHONY: setup build test clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-kernels bench-serve perplexity llama-server serve ci clean sanitize help
+.PHONY: setup build test clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-kernels bench-serve bench-speculation bench-vision perplexity llama-server serve ci clean sanitize help
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"

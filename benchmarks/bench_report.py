@@ -105,15 +105,17 @@ def _limit_lines(results: Iterable[RowResult]) -> list[str]:
 def as_markdown(report: Report) -> str:
     """Give the table of the README."""
     lines = [
-        "| work | Outrider tok/s | llama.cpp tok/s | ratio (spread) | share of the limit |",
-        "|---|---|---|---|---|",
+        "| work | Outrider tok/s | llama.cpp tok/s | ratio (spread) | asked | share of the limit |",
+        "|---|---|---|---|---|---|",
     ]
     for result in report.results:
         share = f"{result.median('share'):.0%} of {result.bound}"
+        asked = f"{result.row.ratio_target(result.median('read_gb_per_s')):.1f}"
         lines.append(
             f"| {MODELS[result.row.model].title.split(',')[0]}: {result.row.name} "
             f"| {_number(result.median('ours'))} | {_number(result.median('peer'))} "
-            f"| {result.median('ratio'):.1f} ({_range(result.values('ratio'), '.1f')}) | {share} |"
+            f"| {result.median('ratio'):.1f} ({_range(result.values('ratio'), '.1f')}) "
+            f"| {asked} | {share} |"
         )
     machine, ours = report.machine, report.sides["ours"]
     lines += [
@@ -121,7 +123,7 @@ def as_markdown(report: Report) -> str:
         f"`{report.command}` on {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory_gb']} GB: {ours['name']} ({report.versions['commit']}, {ours['isa']}) "
         f"against {report.sides['peer']['name']}, medians of {report.num_rounds} interleaved "
-        "rounds.\n",
+        f"rounds. Limits beside them: {'; '.join(_limit_lines(report.results))}.\n",
     ]
     return "\n".join(lines)
 

@@ -33,6 +33,7 @@ from serve_rows import (
     streaming_clients,
 )
 from servers import Running, llama_server, outrider_server
+from versions import describe_versions
 
 import outrider
 from outrider import config
@@ -75,6 +76,7 @@ def main() -> None:
         "model": settings.engine.model,
         "settings": flags,
         "outrider": outrider.__version__,
+        "versions": describe_versions(),
         "servers": [running.server.name for running in (ours, *peers)],
         "rounds": arguments.rounds,
         "seed": arguments.seed,

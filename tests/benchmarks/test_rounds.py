@@ -166,7 +166,8 @@ def test_the_table_shows_targets_spreads_and_verdicts() -> None:
 def test_markdown_has_a_row_per_result_and_names_its_command() -> None:
     module = importlib.import_module("bench_report")
     text = module.as_markdown(report_of(result_of(make_row("decode"), [0.5], [2.5])))
-    assert "| Llama 4 Scout: decode, 1 | 250 | 100 | 2.5 (2.5-2.5) | 50% of reading |" in text
+    assert "| Llama 4 Scout: decode, 1 | 250 | 100 | 2.5 (2.5-2.5) | 2.0 | 50% of reading |" in text
+    assert "Limits beside them: reading, GB/s: 70-70;" in text
     assert "`make bench` on Some CPU, 2 cores, 24.0 GB: Outrider 1 (abc, avx512)" in text
 
 
