@@ -17,7 +17,7 @@ from outrider.types import (
     ToolCallDelta,
     Usage,
 )
-from server.scripted import MODEL, Running, ScriptedProvider, Step, payloads, serving
+from server.scripted import MODEL, Running, ScriptedProvider, Step, payloads, serving, wait_until
 
 pytest.importorskip("py_mini_racer", reason="mini-racer isn't installed: outrider[functions]")
 
@@ -40,8 +40,9 @@ def calls_then_repeats(request: GenerationRequest) -> Iterator[Step]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with serving(ScriptedProvider(calls_then_repeats), functions=True) as it:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = str(tmp_path_factory.mktemp("data"))
+    with serving(ScriptedProvider(calls_then_repeats), functions=True, data_dir=folder) as it:
         yield it
 
 
@@ -65,6 +66,18 @@ def test_a_stream_is_one_answer(server: Running) -> None:
     assert done == b"[DONE]"
     assert [chunk["response"] for chunk in texts] == ['It is {"sum":5}', ""]
     assert texts[-1]["usage"]["total_tokens"] == 30
+
+
+def test_what_is_queued_runs_functions_too(server: Running) -> None:
+    queue = f"{RUN}?queueRequest=true"
+    queued = server.ask("POST", queue, {"requests": [body(ADD)]}).json()["result"]
+    question = {"request_id": queued["request_id"]}
+
+    def responses() -> Any:
+        return server.ask("POST", queue, question).json()["result"].get("responses")
+
+    wait_until(lambda: bool(responses()))
+    assert responses()[0]["result"]["response"] == 'It is {"sum":5}'
 
 
 def test_a_tool_without_code_is_the_callers(server: Running) -> None:
@@ -99,4 +112,4 @@ def test_without_the_setting_the_field_is_refused_by_name() -> None:
 def test_a_function_that_no_tool_names_is_refused(server: Running) -> None:
     reply = server.ask("POST", RUN, body({"name": "other", "code": "1"}))
     assert reply.status == 400
-    assert "functions[0].name" in reply.json()["errors"][0]["message"]
+    assert "'/functions/0/name': no tool is called other" in reply.json()["errors"][0]["message"]
