@@ -29,7 +29,7 @@ WIRES: dict[str, Mapping[str, str]] = {
     ),
     "OpenRouter chat": openrouter_request.CHAT_FIELDS,
     "OpenRouter completions": openrouter_request.COMPLETION_FIELDS,
-    "Workers AI": cloudflare.FIELDS,
+    "Workers AI": {**cloudflare.FIELDS, "requests": "mapped"},  # by the queue, not the codec
     # The same model inputs, inside of `data`; streams aren't documented there.
     "Dataoorts": {**cloudflare.FIELDS, "model": "mapped", "stream": "refused"},
 }

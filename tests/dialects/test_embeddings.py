@@ -120,7 +120,7 @@ def test_openai_names_the_field_that_is_wrong(
         ({"text": ["a", None]}, "Type mismatch of '/text/1', 'null' not in 'string'", "text[1]"),
         ({"text": ["a"] * 101}, "Length of '/text' must be <= 100", "text"),
         ({"text": "a", "pooling": "max"}, "'/pooling' must be one of 'mean', 'cls'", "pooling"),
-        ({"requests": [{"text": "a"}]}, "batch of embeddings isn't offered", "requests"),
+        ({"requests": [{"text": "a"}]}, "needs ?queueRequest=true", "requests"),
     ],
 )
 def test_workers_ai_names_the_field_that_is_wrong(body: object, message: str, param: str) -> None:

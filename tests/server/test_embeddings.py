@@ -116,7 +116,8 @@ def test_embedding_models_are_listed_and_shown(server: Running) -> None:
         ("/api/v1/embeddings", {"model": MODEL}, 400, b'"error_type":"invalid_request"'),
         ("/api/v1/embeddings", {"model": MODEL, "input": [{"type": "text"}]}, 400, b"input[0]"),
         (RUN, {"text": [1]}, 400, b"Type mismatch of '/text/0'"),
-        (RUN + "?queueRequest=true", {"text": "a"}, 400, b"batch of embeddings isn't offered"),
+        (RUN + "?queueRequest=true", {"text": "a"}, 400, b"required properties at '/'"),
+        (RUN, {"requests": [{"text": "a"}]}, 400, b"needs ?queueRequest=true"),
         ("/v1/chat/completions", {"model": MODEL, "messages": []}, 400, b"messages"),
     ],
 )

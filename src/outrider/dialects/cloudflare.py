@@ -251,7 +251,7 @@ def _reason(has_calls: bool) -> FinishReason:
 
 def _refuse_unsupported(fields: dict[str, Any], envelope: Envelope) -> None:
     if not is_empty(fields.get("requests")):
-        raise UnsupportedParameter("'/requests' isn't supported here; leave it out", "requests")
+        raise UnsupportedParameter("'/requests' needs ?queueRequest=true", "requests")
     if not is_empty(fields.get("lora")):
         raise UnsupportedParameter(f"{NO_LORA}; leave '/lora' out", "lora")
     if envelope.query.get("queueRequest", "").lower() == "true":

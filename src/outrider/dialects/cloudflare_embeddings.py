@@ -46,7 +46,7 @@ def decode_request(body: bytes, request_id: str, model: str) -> tuple[EmbeddingR
     """Read a request's body; gives the names of ignored fields, too."""
     fields = decode_fields(body)
     if fields.get("requests"):
-        raise UnsupportedParameter("the asynchronous batch of embeddings isn't offered", "requests")
+        raise UnsupportedParameter("'/requests' needs ?queueRequest=true", "requests")
     wire = read_as(fields, TextInput)
     request = EmbeddingRequest(
         request_id=request_id,

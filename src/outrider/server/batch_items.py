@@ -115,7 +115,7 @@ class ItemRunner:
         exchange.model = provider.name
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
-        generated = self._services.functions.generate(provider, request)
-        async with aclosing(checked(generated, num_choices)) as events:
+        events = self._services.functions.generate(provider, request)
+        async with aclosing(checked(events, num_choices)) as events:
             answer = await collect(events)
         return call.encode(answer), answer.usage

@@ -22,7 +22,7 @@ from outrider.dialects import (
 )
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
-from outrider.errors import InvalidRequest, OutriderError
+from outrider.errors import OutriderError
 from outrider.server.exchange import Exchange
 from outrider.server.generate import Answer, GenerateRoute, Services, reply_error
 from outrider.server.replies import reply, reply_headers
@@ -118,10 +118,6 @@ class _OpenRouterAnswer(_Answer):
 class _NativeAnswer(_Answer):
     async def run(self, body: bytes, http: Request) -> None:
         """Decode the body and answer it."""
-        if http.query_params.get("queueRequest", "").lower() == "true":
-            raise InvalidRequest(
-                "the asynchronous batch of embeddings isn't offered", "queueRequest"
-            )
         request, ignored = cloudflare_embeddings.decode_request(
             body, self._exchange.request_id, http.path_params["model"]
         )
