@@ -38,6 +38,9 @@ void quant_panels(const QuantPass& pass) {
   const uint8_t *tile = pass.tile, *ahead = pass.ahead;
   const ActivationTile* rows = pass.rows;
   const int64_t lane = pass.lane, panel_bytes = pass.panel_bytes;
+  // What this pass and the next one write: they would wait for each line otherwise.
+  for (int r = 0; r < 2 * R; ++r)
+    for (int p = 0; p < P; ++p) __builtin_prefetch(pass.out + r * pass.out_stride + p * kPanel, 1);
   Vf acc[P][R];
   for (int p = 0; p < P; ++p)
     for (int r = 0; r < R; ++r) acc[p][r] = vset(0.0f);
@@ -105,7 +108,8 @@ void quant_all_rows(float* out, int64_t out_stride, const Activations& x, const 
   pass.tile = w.data + panel * panel_bytes;
   pass.panel_bytes = panel_bytes;
   pass.num_groups = w.num_groups;
-  if (panel + P < part.panel_end) {
+  // Beyond the part as well: the thread's next part begins where this one ends.
+  if (panel + P < w.num_panels) {
     int64_t passes = 0;
     for (int64_t row = part.row_begin; row < part.row_end; ++passes)
       row += rows_of_pass(row, part.row_end, kQuantRows);
