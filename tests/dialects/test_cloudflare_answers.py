@@ -200,8 +200,8 @@ def test_the_bytes_of_a_stream_are_the_services():
         Completed(Usage(12, 2)),
     ]
     assert b"".join(encoder.encode(event) for event in events) == (
-        b'data: {"response":"Hel","tool_calls":[]}\n\n'
-        b'data: {"response":"lo","tool_calls":[]}\n\n'
+        b'data: {"response":"Hel"}\n\n'
+        b'data: {"response":"lo"}\n\n'
         b'data: {"response":"","usage":{"prompt_tokens":12,"completion_tokens":2,'
         b'"total_tokens":14,"prompt_tokens_details":{"cached_tokens":0}}}\n\n'
         b"data: [DONE]\n\n"

@@ -79,10 +79,9 @@ class AnswerWire(msgspec.Struct):
 
 
 class TextChunk(msgspec.Struct):
-    """A piece of the text in a stream."""
+    """A piece of the text in a stream; clients take any `tool_calls`, even empty, for calls."""
 
     response: str
-    tool_calls: list[Any] = []
 
 
 class CallsChunk(msgspec.Struct):
