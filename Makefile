@@ -17,7 +17,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: setup build test clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-kernels bench-serve bench-speculation bench-vision perplexity llama-server serve ci clean sanitize help
+.PHONY: setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-kernels bench-serve bench-speculation bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -35,9 +35,11 @@ help:
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
 	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
 	@echo "make bench-speculation  measure what guessing tokens gains and costs"
+	@echo "make bench-structured  measure what answers held to schemas cost"
+	@echo "make slow     run the tests that take more than ten seconds"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
 	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
-	@echo "make ci       lint, test, clients, parity and sanitize"
+	@echo "make ci       lint, test, slow, clients, parity and sanitize"
 	@echo "make clean    remove .venv and everything built"
 
 serve: setup
@@ -57,6 +59,10 @@ clients: $(VENV)/.installed $(CLIENTS)/.installed $(NODE_CLIENTS)
 	@$(BIN)/outrider pull all-minilm-l6-v2
 	@$(CLIENTS)/bin/python -m pytest -q -rs -c tests/clients/pytest.ini --rootdir tests/clients \
 	--confcutdir tests/clients --server-python $(abspath $(BIN)/python) $(or $(ARGS),tests/clients)
+
+slow: $(VENV)/.extra-test $(VENV)/.test-data
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/python -m pytest -q -s -m slow $(ARGS)
 
 parity: $(VENV)/.extra-test $(VENV)/.extra-parity $(VENV)/.parity-parts
 	@$(BIN)/outrider pull $(MODEL)
@@ -96,6 +102,10 @@ bench-speculation: $(VENV)/.installed
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python benchmarks/speculation.py --model $(MODEL) $(ARGS)
 
+bench-structured: $(VENV)/.extra-test $(VENV)/.test-data
+	@$(BIN)/outrider pull $(MODEL)
+	@$(BIN)/python benchmarks/structured.py --model $(MODEL) $(ARGS)
+
 llama-server: $(PEER)
 
 lint: $(VENV)/.extra-test
@@ -109,7 +119,7 @@ fix: $(VENV)/.extra-test
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(KERNELS)
 
-ci: lint test clients parity sanitize
+ci: lint test slow clients parity sanitize
 
 clean:
 	rm -rf $(VENV) build dist tests/clients/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,8 +20,8 @@ from outrider.engine.sampler import Sampler, SamplerState
 from outrider.machine import num_cores
 from outrider.types import SamplingParams
 
-RUNS = 200
-SIZES = ((1, 202_048), (1, 49_152), (32, 49_152))
+RUNS = 100
+SIZES = ((1, 202_048), (32, 202_048), (1, 49_152), (32, 49_152))
 RULES: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0.0},
     "plain": {},
