@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 
 export const words = JSON.parse(process.env.OUTRIDER_WORDS);
 export const eyes = JSON.parse(process.env.OUTRIDER_EYES);
+export const flat = JSON.parse(process.env.OUTRIDER_FLAT);
 export const material = JSON.parse(readFileSync(process.env.OUTRIDER_MATERIAL, "utf-8"));
 
 export const user = (text) => [{ role: "user", content: text }];
@@ -22,3 +23,7 @@ export function checkColour(assert, value) {
   assert.ok(material.COLOURS.includes(value.colour));
   assert.equal(typeof value.is_warm, "boolean");
 }
+
+/** A fetch that sends what is meant for Cloudflare to a server. */
+export const cloudflareFetch = (server) => (url, init) =>
+  fetch(String(url).replace("https://api.cloudflare.com", server.url), init);

@@ -1,4 +1,4 @@
-"""`litellm`, on two wires that it knows by name."""
+"""`litellm`, on the three wires that it knows by name."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would fetch a list of 
 
 import litellm
 from material import (
+    ACCOUNT,
     CITIES,
     FORMAT,
     LOOK,
@@ -26,11 +27,12 @@ from material import (
     user,
 )
 
-from conftest import PATIENCE_S, Server
+from conftest import CF_CHAT, PATIENCE_S, Server
 
 PATHS = {
     "openai": "/v1",
     "openrouter": "/api/v1",
+    "cloudflare": f"/client/v4/accounts/{ACCOUNT}/ai/v1",
 }
 
 
@@ -43,8 +45,9 @@ class Client:
 
     @property
     def options(self) -> dict[str, Any]:
+        name = CF_CHAT if self.provider == "cloudflare" else self.server.model
         return {
-            "model": f"{self.provider}/{self.server.model}",
+            "model": f"{self.provider}/{name}",
             "api_base": self.server.url + PATHS[self.provider],
             "api_key": "key",
             "timeout": PATIENCE_S,

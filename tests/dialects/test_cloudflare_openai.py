@@ -88,3 +88,13 @@ def test_the_refusal_of_the_live_service_is_read():
 def test_answers_are_openais_with_the_services_headers():
     assert WIRE.choices is openai.CHAT_COMPLETIONS.choices
     assert set(WIRE.headers(ID, 5)) == {"cf-ray", "cf-ai-req-id"}
+
+
+def test_a_bare_schema_is_read_as_on_the_native_endpoint():
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    bare, wrapped = (
+        decode(BODY | {"response_format": {"type": "json_schema", "json_schema": form}}).request
+        for form in (schema, {"name": "place", "schema": schema})
+    )
+    assert bare.grammar is not None
+    assert bare == wrapped

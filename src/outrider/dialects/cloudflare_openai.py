@@ -51,10 +51,21 @@ def _decode_chat(body: bytes, envelope: Envelope) -> Decoded:
     ignored = Ignored()
     sent = decode_json(body, dict[str, Any])
     options = convert(sent.pop("options", None) or {}, RunOptions, "options")
+    sent = _with_wrapper(sent)
     wire = convert(drop_unknown(sent, ChatBody, "", ignored), ChatBody)
     decoded = read_chat(wire, envelope)
     request = msgspec.structs.replace(decoded.request, reject_if_busy=bool(options.reject_if_busy))
     return msgspec.structs.replace(decoded, request=request, ignored=ignored.names())
+
+
+def _with_wrapper(sent: dict[str, Any]) -> dict[str, Any]:
+    """Take a bare schema, as on the native endpoint: LangChain unwraps it for this one, too."""
+    form = sent.get("response_format")
+    schema = form.get("json_schema") if isinstance(form, dict) else None
+    if not isinstance(schema, dict) or not isinstance(form, dict) or "schema" in schema:
+        return sent
+    wrapped = {"name": "answer", "schema": schema}
+    return sent | {"response_format": form | {"json_schema": wrapped}}
 
 
 def _encode_chat(request: GenerationRequest) -> bytes:
