@@ -62,7 +62,7 @@ clients: $(VENV)/.installed $(CLIENTS)/.installed $(NODE_CLIENTS)
 
 slow: $(VENV)/.extra-test $(VENV)/.test-data
 	@$(BIN)/outrider pull $(MODEL)
-	@$(BIN)/python -m pytest -q -s -m slow $(ARGS)
+	@$(BIN)/python -m pytest -q -m "slow and not parity" $(ARGS)
 
 parity: $(VENV)/.extra-test $(VENV)/.extra-parity $(VENV)/.parity-parts
 	@$(BIN)/outrider pull $(MODEL)

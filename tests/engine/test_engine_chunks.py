@@ -43,7 +43,7 @@ def fewest_blocks(chunk_size: int) -> int:
     prefix_cache=st.booleans(),
     clock=st.none() | clocks(),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_an_answer_is_the_same_alone_and_under_any_load(
     arrivals: list[Arrival],
     num_full_blocks: int,

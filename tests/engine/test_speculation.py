@@ -57,7 +57,7 @@ def predicted_arrivals(draw: st.DrawFn, chunk_sizes: tuple[int, ...]) -> list[Ar
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_an_answer_is_the_same_with_any_guesses_under_any_load(data: st.DataObject) -> None:
     chunk_size = data.draw(st.sampled_from([0, 5, 16, 24, 40]))
     chunk_sizes = (0, chunk_size) if chunk_size else (0,)

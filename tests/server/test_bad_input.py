@@ -14,6 +14,8 @@ import pytest
 
 from server.bad_input import CHATS, WIRES, Reply, Target, target
 
+pytestmark = pytest.mark.slow  # about 1,000 cases; make slow and CI run them
+
 ALL = pytest.mark.parametrize("wire", list(WIRES))
 ALL_CHATS = pytest.mark.parametrize("wire", CHATS)
 # Beyond what the server has at its start. A body of 16 MiB may hold a million names and values.

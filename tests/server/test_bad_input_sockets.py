@@ -23,6 +23,8 @@ from PIL import Image
 from server.bad_input import BODY_TIMEOUT_S, CHATS, HELLO, WIRES, Target, target
 from server.processes import PATIENCE_S
 
+pytestmark = pytest.mark.slow
+
 ALL = pytest.mark.parametrize("wire", list(WIRES))
 CHAT = WIRES["openai"]
 MEMORY_LIMIT = 400 << 20

@@ -19,6 +19,8 @@ import pytest
 from server.processes import serve
 from server.scripted import MODEL, PATIENCE_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 CHAT = "/v1/chat/completions"
 NUM_ITEMS, NUM_KILLS = 120, 4
