@@ -27,7 +27,7 @@ from outrider.config import (
     ServerConfig,
     Setting,
 )
-from outrider.dialects import openrouter
+from outrider.dialects import openai, openrouter
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.dataoorts import Dataoorts
@@ -40,6 +40,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 WIRE_PAGES = [path.relative_to(ROOT).as_posix() for path in sorted(DOCS.glob("wires/*.md"))]
 WIRES: dict[str, Dialect] = {
     "dataoorts": Dataoorts(),
+    "openai": openai.CHAT_COMPLETIONS,
     "openrouter": openrouter.CHAT_COMPLETIONS,
     "workers-ai": WorkersAi(),
 }
