@@ -57,7 +57,7 @@ from outrider.types import (
     Usage,
 )
 
-__all__ = ["FIELDS", "WorkersAi", "headers", "no_route_error"]
+__all__ = ["FIELDS", "INSIDE", "WorkersAi", "headers", "no_route_error"]
 
 Treatment = Literal["mapped", "inert", "refused"]
 Input = PromptInput | MessagesInput
@@ -75,6 +75,24 @@ FIELDS: dict[str, Treatment] = {
     **dict.fromkeys(_MAPPED, "mapped"),
     "messages[].name": "inert",
     **dict.fromkeys(("requests", "lora"), "refused"),
+}
+_CALLS = "messages[].tool_calls[]"
+# All fields inside of others.
+INSIDE: dict[str, str] = {
+    **{path: how for path, how in FIELDS.items() if "[]" in path},
+    **dict.fromkeys(
+        (
+            *("messages[].content[].image_url.url", "messages[].content[].image_url.detail"),
+            *(f"{_CALLS}.{name}" for name in ("id", "function", "name", "arguments")),
+            *(f"{_CALLS}.function.name", f"{_CALLS}.function.arguments"),
+            *(f"tools[].function.{name}" for name in ("name", "description", "parameters")),
+            *("tools[].function.strict", "functions[].name", "functions[].code"),
+            *("tool_choice.type", "tool_choice.function", "tool_choice.function.name"),
+            *("response_format.type", "response_format.json_schema", "options.rejectIfBusy"),
+        ),
+        "mapped",
+    ),
+    **dict.fromkeys((f"{_CALLS}.type", f"{_CALLS}.index"), "inert"),
 }
 
 

@@ -270,3 +270,42 @@ COMPLETION_REFUSED: Mapping[str, Callable[[Json], bool]] = {
     "echo": _is_empty,
     "suffix": _is_empty,
 }
+
+# Fields inside of others, by their path.
+_INSIDE_MAPPED = (
+    *("messages[].role", "messages[].content", "messages[].tool_calls", "messages[].tool_call_id"),
+    *("messages[].content[].type", "messages[].content[].text", "messages[].content[].image_url"),
+    *("messages[].content[].image_url.url", "messages[].content[].image_url.detail"),
+    *("messages[].tool_calls[].id", "messages[].tool_calls[].type"),
+    "messages[].tool_calls[].function",
+    *("messages[].tool_calls[].function.name", "messages[].tool_calls[].function.arguments"),
+    *("tools[].type", "tools[].function", "tools[].function.name", "tools[].function.description"),
+    *("tools[].function.parameters", "tools[].function.strict"),
+    *("tool_choice.type", "tool_choice.function", "tool_choice.function.name"),
+    *("response_format.type", "response_format.json_schema", "response_format.json_schema.schema"),
+    "response_format.grammar",
+    *("structured_outputs.json", "structured_outputs.regex", "structured_outputs.choice"),
+    "structured_outputs.grammar",
+    *("prediction.type", "prediction.content"),
+    *("prediction.content[].type", "prediction.content[].text"),
+    "stream_options.include_usage",
+)
+_INSIDE_INERT = (
+    *("messages[].name", "messages[].refusal", "messages[].annotations"),
+    *("messages[].provider_specific_fields", "messages[].tool_calls[].index"),
+    # The schema is enforced whatever it is called; the model isn't shown these.
+    *("response_format.json_schema.name", "response_format.json_schema.description"),
+    "response_format.json_schema.strict",
+    "stream_options.include_obfuscation",
+)
+_INSIDE_REFUSED = (
+    *("messages[].function_call", "messages[].audio", "messages[].tool_calls[].custom"),
+    *("messages[].content[].input_audio", "messages[].content[].file"),
+    "messages[].content[].refusal",
+    *("tools[].custom", "tool_choice.custom", "tool_choice.allowed_tools"),
+)
+INSIDE: Mapping[str, str] = {
+    **dict.fromkeys(_INSIDE_MAPPED, "mapped"),
+    **dict.fromkeys(_INSIDE_INERT, "inert"),
+    **dict.fromkeys(_INSIDE_REFUSED, "refused"),
+}

@@ -19,6 +19,7 @@ from outrider.dialects.openai_request import (
     read_chat,
     read_completion,
 )
+from outrider.dialects.openai_wire import INSIDE as OPENAI_INSIDE
 from outrider.dialects.openai_wire import ChatBody, CompletionBody
 from outrider.dialects.unknown_fields import Ignored, drop_unknown
 from outrider.errors import InvalidRequest, UnsupportedParameter
@@ -72,6 +73,18 @@ INERT_INSIDE = frozenset(
         "tools[].cache_control",
     }
 )
+# All fields inside of others that aren't ignored.
+INSIDE: dict[str, str] = {
+    **{
+        path: how
+        for path, how in OPENAI_INSIDE.items()
+        if path.partition(".")[0] not in ("structured_outputs", "stream_options")
+    },
+    **dict.fromkeys(INERT_INSIDE, "inert"),
+    "messages[].name": "mapped",
+    "stream_options.include_usage": "inert",
+    "usage.include": "inert",
+}
 
 
 class OwnFields(msgspec.Struct, frozen=True):
