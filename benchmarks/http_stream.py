@@ -64,6 +64,18 @@ class Answer:
         """Times between one piece of text and the next."""
         return [after - before for before, after in pairwise(self.token_s)]
 
+    @property
+    def tokens_per_piece(self) -> float:
+        """How many tokens a piece of text held, by the server's own count; 1 unless guesses came
+        true or a character took several tokens.
+        """
+        return self.output_tokens / len(self.token_s)
+
+    @property
+    def mean_itl_s(self) -> float:
+        """Time per token after the first, however many a piece held."""
+        return (self.token_s[-1] - self.token_s[0]) / max(1, self.output_tokens - 1)
+
 
 class _Connection(asyncio.Protocol):
     """Sends one request and keeps what comes back until the server closes."""

@@ -97,7 +97,13 @@ def decode_tokens_per_s(answers: Sequence[Answer]) -> float:
     begin, end = max(a.token_s[0] for a in answers), min(a.token_s[-1] for a in answers)
     if end <= begin:
         return 0.0
-    return sum(begin < at <= end for a in answers for at in a.token_s) / (end - begin)
+    num_tokens = sum(a.tokens_per_piece for a in answers for at in a.token_s if begin < at <= end)
+    return num_tokens / (end - begin)
+
+
+def tokens_per_piece(answers: Sequence[Answer]) -> float:
+    """Give how many tokens the pieces of text held on average; gaps are those between pieces."""
+    return sum(a.output_tokens for a in answers) / sum(len(a.token_s) for a in answers)
 
 
 def summarise(answers: Sequence[Answer]) -> Figures:
@@ -107,14 +113,13 @@ def summarise(answers: Sequence[Answer]) -> Figures:
     if not good:
         return figures
     duration_s = max(a.end_s for a in good) - min(a.due_s for a in good)
-    is_fast = [
-        a.ttft_s <= GOOD_TTFT_S and statistics.fmean(a.itl_s or [0.0]) <= GOOD_ITL_S for a in good
-    ]
+    is_fast = [a.ttft_s <= GOOD_TTFT_S and a.mean_itl_s <= GOOD_ITL_S for a in good]
     return {
         **figures,
         **in_ms("ttft", [answer.ttft_s for answer in good]),
         **in_ms("itl", [gap for answer in good for gap in answer.itl_s]),
         **in_ms("e2e", [answer.end_s - answer.due_s for answer in good]),
+        "tokens_per_piece": tokens_per_piece(good),
         "tokens_per_s": tokens_per_s(good),
         "requests_per_s": len(good) / duration_s,
         "good_requests_per_s": sum(is_fast) / duration_s,

@@ -5,6 +5,9 @@ and Poisson arrivals (open loop); with `--clients` also clients that wait for th
 loop). Ours is compared with the engine in this process where HTTP's own cost is asked for, and with
 llama-server in every row if `--peer` names one; `make llama-server` builds it. Rounds are
 interleaved; figures are medians with the smallest and the largest. Some minutes.
+
+Guesses are off unless `--set speculation=auto` is given: answers to random words soon repeat
+themselves, so most would come true, and a piece of a stream would be several tokens.
 Usage: serve.py [--model NAME_OR_PATH] [--rounds N] [--set threads=2] [--peer PATH] …
 """
 
@@ -43,6 +46,8 @@ from outrider.text.prompt import PromptEncoder
 
 PEER_SLOTS, PEER_SLOT_TOKENS = 20, 2560
 LOGS = Path("build")
+# A piece of a stream is then a token, gaps are between tokens, and no peer drafts either.
+FIXED = {"speculation": "off"}
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,14 @@ class Row:
 
 def main() -> None:
     arguments = parse()
-    flags = dict(pair.split("=", 1) for pair in arguments.settings)
+    flags = FIXED | dict(pair.split("=", 1) for pair in arguments.settings)
     settings = config.load({"model": arguments.model, **flags})
     loaded = load_engine(settings.engine)
     if loaded.tokenizer is None:
         raise SystemExit("the model came without a tokenizer; choose one that has text")
     encoder = PromptEncoder(loaded.tokenizer, loaded.chat_format, loaded.vision)
     limits = MachineLimits(settings.engine.threads or None)
-    with servers(arguments, settings) as (ours, *peers):
+    with servers(arguments, settings, flags) as (ours, *peers):
         texts = TextMaker(encoder)
         benches = [Bench(ours, texts, InProcess(loaded.engine, encoder))]
         benches += [Bench(peer, texts) for peer in peers]
@@ -119,17 +124,15 @@ def floats(text: str) -> list[float]:
 
 @contextmanager
 def servers(
-    arguments: argparse.Namespace, settings: config.Configuration
+    arguments: argparse.Namespace, settings: config.Configuration, flags: dict[str, str]
 ) -> Iterator[list[Running]]:
     """Run our server, and the peer if there is one; both idle while the other is measured."""
-    flags = [
-        word
-        for name, value in (pair.split("=", 1) for pair in arguments.settings)
-        for word in (f"--{name.replace('_', '-')}", value)
+    words = [
+        word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", value)
     ]
     with ExitStack() as stack:
         log = LOGS / "bench-serve-outrider.log"
-        running = [stack.enter_context(outrider_server(arguments.model, flags, log))]
+        running = [stack.enter_context(outrider_server(arguments.model, words, log))]
         if arguments.peer:
             path = Store(settings.home).resolve(arguments.model)
             log = LOGS / "bench-serve-llama-server.log"

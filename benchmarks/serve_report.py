@@ -49,6 +49,7 @@ LOAD_COLUMNS = (
     ("itl_p90_ms", "p90"),
     ("itl_p99_ms", "p99"),
     ("itl_max_ms", "max"),
+    ("tokens_per_piece", "tok/gap"),
     ("tokens_per_s", "tok/s"),
     ("requests_per_s", "req/s"),
     ("good_requests_per_s", "good/s"),
@@ -88,6 +89,7 @@ def show(report: Report) -> None:
     print(f"\n{report['model']} on {report['machine']}, {report['threads']} threads")
     print(f"reads {read['median']:.0f} GB/s ({read['min']:.0f}-{read['max']:.0f})")
     print(f"Outrider {report['outrider']}, {report['rounds']} rounds: median (smallest-largest)")
+    print("settings: " + " ".join(f"{name}={value}" for name, value in report["settings"].items()))
     marks = {(row["row"], row["figure"]): row for row in judge(report)}
     rows = report["rows"]
     for name in dict.fromkeys(row["name"] for row in rows if not row["name"].startswith(LOADS)):

@@ -26,6 +26,7 @@ from load import (
     percentile,
     require,
     run,
+    tokens_per_piece,
     tokens_per_s,
 )
 from prompts import TextMaker
@@ -121,6 +122,7 @@ def streaming_clients(bench: Bench, rng: random.Random) -> Figures:
         used |= {name: after - before[name] for name, after in bench.running.cpu_s().items()}
         figures["tokens_per_s"] = tokens_per_s(answers)
         figures["decode_tokens_per_s"] = decode_tokens_per_s(answers)
+        figures["tokens_per_piece"] = tokens_per_piece(answers)
         figures.update(in_ms("itl", _gaps(answers)))
         num_tokens = sum(answer.output_tokens for answer in answers)
         figures.update({f"{k}_cpu_us_per_token": s / num_tokens * 1e6 for k, s in used.items()})

@@ -64,6 +64,17 @@ def test_decoding_counts_only_while_all_answers_run(load: ModuleType) -> None:
     assert load.decode_tokens_per_s(one_after_the_other) == 0
 
 
+def test_pieces_of_several_tokens_count_as_tokens(load: ModuleType) -> None:
+    answers = [answer(0.0, [1.0, 2.0, 3.0], output_tokens=6), answer(0.0, [1.0, 2.0, 3.0])]
+    assert answers[0].tokens_per_piece == 2
+    assert load.tokens_per_piece(answers) == 1.5
+    assert load.decode_tokens_per_s(answers) == (2 * 2 + 2) / 2
+    assert load.summarise(answers)["tokens_per_piece"] == 1.5
+    guessed = answer(0.0, [0.1, 0.2], output_tokens=11)  # a gap of 100 ms, of ten tokens
+    assert guessed.mean_itl_s == pytest.approx(0.01)
+    assert load.summarise([guessed])["good_requests_per_s"] == pytest.approx(5)
+
+
 def test_time_to_first_token_counts_from_when_a_request_was_due(load: ModuleType) -> None:
     figures = load.summarise([answer(1.0, [3.0, 3.5], sent_s=2.0)])
     assert figures["ttft_p50_ms"] == 2000
