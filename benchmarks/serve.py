@@ -31,6 +31,7 @@ from serve_rows import (
     Bench,
     InProcess,
     cached_prefix,
+    clients_turn,
     first_token,
     newcomer,
     streaming_clients,
@@ -205,7 +206,7 @@ def warm_up(benches: list[Bench]) -> None:
     """Let every server, and our engine, map its weights and grow to its size."""
     for bench in benches:
         newcomer(bench, random.Random(0))
-        streaming_clients(bench, random.Random(0))
+        clients_turn(bench, random.Random(0))
 
 
 def run_rounds(

@@ -21,6 +21,7 @@ from load import (
     MILLI,
     Figures,
     closed_loop,
+    combine,
     decode_tokens_per_s,
     in_ms,
     percentile,
@@ -37,7 +38,8 @@ from outrider.engine.protocol import Submit
 from outrider.text.prompt import PromptEncoder
 from outrider.types import SamplingParams
 
-NUM_CLIENTS, CLIENT_PROMPT_TOKENS, CLIENT_TOKENS = 16, 64, 128
+NUM_CLIENTS, CLIENT_PROMPT_TOKENS, CLIENT_TOKENS = 16, 64, 96
+NUM_CLIENT_TURNS = 4  # a round; even, so that each side is first as often as the other
 TTFT_PROMPT_TOKENS = (16, 512)
 NUM_TTFT_PAIRS = 7
 NUM_RUNNING, RUNNING_PROMPT_TOKENS, RUNNING_TOKENS, CALM_TOKENS = 4, 32, 2000, 32
@@ -111,34 +113,51 @@ def in_any_order(rng: random.Random, *actions: Callable[[], object]) -> None:
 
 
 def streaming_clients(bench: Bench, rng: random.Random) -> Figures:
-    """Measure what sixteen clients get through HTTP, and what our engine gives by itself."""
+    """Measure what sixteen clients get through HTTP, and what our engine gives by itself.
+
+    Both take short turns of a second or two, since the machine drifts; shares are those of one
+    turn of each, and every figure is the median of the turns.
+    """
+    is_served_first = rng.random() < 0.5
+    turns = []
+    for _ in range(NUM_CLIENT_TURNS):
+        turns.append(clients_turn(bench, rng, is_served_first))
+        is_served_first = not is_served_first
+    return {name: figure["median"] for name, figure in combine(turns).items()}
+
+
+def clients_turn(bench: Bench, rng: random.Random, is_served_first: bool = True) -> Figures:
+    """Give the figures of one turn of the sixteen clients and, with the same texts, our engine."""
     works = bench.works(NUM_CLIENTS, CLIENT_PROMPT_TOKENS, rng, CLIENT_TOKENS)
-    figures: Figures = {}
-
-    def served() -> None:
-        before, client_s = bench.running.cpu_s(), time.process_time()
-        answers = bench.served(works)
-        used = {"client": time.process_time() - client_s}
-        used |= {name: after - before[name] for name, after in bench.running.cpu_s().items()}
-        figures["tokens_per_s"] = tokens_per_s(answers)
-        figures["decode_tokens_per_s"] = decode_tokens_per_s(answers)
-        figures["tokens_per_piece"] = tokens_per_piece(answers)
-        figures.update(in_ms("itl", _gaps(answers)))
-        num_tokens = sum(answer.output_tokens for answer in answers)
-        figures.update({f"{k}_cpu_us_per_token": s / num_tokens * 1e6 for k, s in used.items()})
-
     if bench.engine is None:
-        served()
-        return figures
-    own: list[Answer] = []
-    in_any_order(rng, lambda: own.extend(bench.engine.run(works)), served)
+        return _served_turn(bench, works)
+    if is_served_first:
+        figures, own = _served_turn(bench, works), bench.engine.run(works)
+    else:
+        own, figures = bench.engine.run(works), _served_turn(bench, works)
     figures["engine_tokens_per_s"] = tokens_per_s(own)
     figures["engine_decode_tokens_per_s"] = decode_tokens_per_s(own)
     figures["engine_itl_p50_ms"] = in_ms("", _gaps(own))["_p50_ms"]
     figures["share"] = figures["tokens_per_s"] / figures["engine_tokens_per_s"]
     decoding = figures["decode_tokens_per_s"], figures["engine_decode_tokens_per_s"]
-    figures["decode_share"] = decoding[0] / decoding[1] if all(decoding) else 0.0
+    if all(decoding):
+        figures["decode_share"] = decoding[0] / decoding[1]
     return figures
+
+
+def _served_turn(bench: Bench, works: Sequence[Work]) -> Figures:
+    before, client_s = bench.running.cpu_s(), time.process_time()
+    answers = bench.served(works)
+    used = {"client": time.process_time() - client_s}
+    used |= {name: after - before[name] for name, after in bench.running.cpu_s().items()}
+    num_tokens = sum(answer.output_tokens for answer in answers)
+    return {
+        "tokens_per_s": tokens_per_s(answers),
+        "decode_tokens_per_s": decode_tokens_per_s(answers),
+        "tokens_per_piece": tokens_per_piece(answers),
+        **in_ms("itl", _gaps(answers)),
+        **{f"{name}_cpu_us_per_token": s / num_tokens * 1e6 for name, s in used.items()},
+    }
 
 
 def first_token(bench: Bench, rng: random.Random) -> Figures:

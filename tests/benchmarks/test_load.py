@@ -113,6 +113,20 @@ def test_gaps_that_touch_a_span_count_whole(rows: ModuleType) -> None:
     assert rows.gaps_between(running, 0.0, 1.5) == [1.0]
 
 
+def test_server_and_engine_take_turns_and_shares_are_medians_of_pairs(
+    rows: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firsts: list[bool] = []
+
+    def turn(bench: object, rng: random.Random, is_served_first: bool) -> dict[str, float]:
+        firsts.append(is_served_first)
+        return {"share": [0.9, 0.5, 0.94, 0.92][len(firsts) - 1]}
+
+    monkeypatch.setattr(rows, "clients_turn", turn)
+    assert rows.streaming_clients(None, random.Random(1))["share"] == pytest.approx(0.91)
+    assert firsts in ([True, False, True, False], [False, True, False, True])
+
+
 def test_a_maximum_is_judged_by_the_worst_round_and_the_rest_by_the_median() -> None:
     report = importlib.import_module("serve_report")
     figure = {"median": 90.0, "min": 80.0, "max": 120.0}
