@@ -80,7 +80,7 @@ INSIDE: dict[str, str] = {
         for path, how in OPENAI_INSIDE.items()
         if path.partition(".")[0] not in ("structured_outputs", "stream_options")
     },
-    **dict.fromkeys(INERT_INSIDE, "inert"),
+    **dict.fromkeys(sorted(INERT_INSIDE), "inert"),
     "messages[].name": "mapped",
     "stream_options.include_usage": "inert",
     "usage.include": "inert",
