@@ -43,11 +43,14 @@ LAYERS = {
     "model": {*BASE, "kernels", "checkpoints"},
     "engine": {*BASE, "kernels", "model", "checkpoints", "text"},
     "batch_types": {"types"},
+    "routing_types": set(),
     # Files, the database and its migrations; knows no wire and no engine.
-    "storage": {"errors", "batch_types"},
-    "dialects": {"errors", "types", "batch_types"},
+    "storage": {"errors", "batch_types", "routing_types"},
+    # Keys, budgets, the ledger of tokens and money, and what is read out of it.
+    "metering": {"errors", "types", "routing_types", "storage"},
+    "dialects": {"errors", "types", "batch_types", "routing_types"},
     "functions": {"errors", "types"},
-    "gateway": {"errors", "types", "config", "dialects"},
+    "gateway": {"errors", "types", "routing_types", "config", "dialects"},
     "gateway.local": {
         "errors", "types", "config", "model.config", "text",
         "engine.client", "engine.grammar_check", "engine.protocol",
@@ -56,7 +59,8 @@ LAYERS = {
         "errors", "types", "model.config", "text", "engine.client", "engine.protocol",
     },
     "server": {
-        "errors", "types", "batch_types", "config", "dialects", "functions", "gateway", "storage",
+        "errors", "types", "batch_types", "routing_types", "config", "dialects", "functions",
+        "gateway", "metering", "storage",
     },
     # Builds what the server needs; the only part of it that knows files and processes.
     "server.run": {

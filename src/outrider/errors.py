@@ -9,10 +9,19 @@ OutriderError
 │   ├── ModelNotFound               404
 │   ├── NotFound                    404  a file or batch that isn't there, or is another key's
 │   ├── PayloadTooLarge             413
-│   └── RequestTimeout              408  the client stopped sending its body
+│   ├── RequestTimeout              408  the client stopped sending its body
+│   ├── Unauthorized                401  no key, or none that is known and valid
+│   ├── PaymentRequired             402  the key's budget is used up
+│   ├── Forbidden                   403  the key may not do this
+│   ├── RateLimited                 429  the key's requests or tokens per minute; retry_after_s
+│   └── NoEndpoints                 404  no provider of the model does what the request asks for
 ├── EngineError
 │   ├── EngineOverloaded            503  retryable; queue full, restarting or draining
-│   └── EngineFailed                500  retryable; the engine process died or a step raised
+│   ├── EngineFailed                500  retryable; the engine process died or a step raised
+│   └── ProviderError               502  retryable; a remote provider failed: cut, refused, wrong
+│       ├── ProviderTimeout         504  it didn't connect, begin or go on in time
+│       ├── ProviderRateLimited     429  retry_after_s
+│       └── ProviderDenied          502  it doesn't take our key; nobody's request's fault
 ├── StorageError                    503  the data folder is full, read-only, in use or broken
 └── ConfigError                     exit code 2 at start-up, never at run time
     ├── CheckpointError             a model file that can't be read or doesn't fit together
@@ -119,6 +128,45 @@ class RequestTimeout(RequestError):
     code = "request_timeout"
 
 
+class Unauthorized(RequestError):
+    """There is no key with the request, or none that is known, enabled and not expired."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class PaymentRequired(RequestError):
+    """What the request may cost is more than is left of the key's budget."""
+
+    status = 402
+    code = "insufficient_quota"
+
+
+class Forbidden(RequestError):
+    """The key is of the wrong kind, or isn't allowed this model."""
+
+    status = 403
+    code = "permission_denied"
+
+
+class RateLimited(RequestError):
+    """The key has sent more requests or tokens than it may in a minute."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NoEndpoints(RequestError):
+    """Providers have the model, but none does all that the request asks for."""
+
+    status = 404
+    code = "no_endpoints"
+
+
 class EngineError(OutriderError):
     """The engine could not do its part; the request itself was fine."""
 
@@ -140,6 +188,44 @@ class EngineFailed(EngineError):
     """The engine process died, or a step raised, while this request was running."""
 
     code = "engine_failed"
+
+
+class ProviderError(EngineError):
+    """A remote provider failed: it can't be reached, broke off, or answered what isn't an answer.
+
+    `upstream_status` is its HTTP status, 0 if there was none.
+    """
+
+    status = 502
+    code = "provider_unavailable"
+
+    def __init__(self, message: str, upstream_status: int = 0) -> None:
+        super().__init__(message)
+        self.upstream_status = upstream_status
+
+
+class ProviderTimeout(ProviderError):
+    """A remote provider didn't connect, begin or go on in time."""
+
+    status = 504
+    code = "provider_timeout"
+
+
+class ProviderRateLimited(ProviderError):
+    """A remote provider takes no more requests for now."""
+
+    status = 429
+    code = "provider_rate_limited"
+
+    def __init__(self, message: str, retry_after_s: float | None, upstream_status: int = 0) -> None:
+        super().__init__(message, upstream_status)
+        self.retry_after_s = retry_after_s  # None: it didn't say
+
+
+class ProviderDenied(ProviderError):
+    """A remote provider doesn't take our key (401, 402, 403): the operator has to act."""
+
+    code = "provider_credentials"
 
 
 class StorageError(OutriderError):

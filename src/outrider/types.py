@@ -17,7 +17,7 @@ from outrider.errors import InvalidRequest
 
 Role = Literal["system", "user", "assistant", "tool"]
 Detail = Literal["auto", "high", "low"]
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 # Limits of counts that a request may ask for; each is checked before anything is allocated.
 MAX_CHOICES = 128
@@ -286,17 +286,28 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """The provider took the request; `model` is the name of the model that answers."""
+    """The provider took the request; `model` is the name of the model that answers.
+
+    `provider` is the host's name as people read it, empty for this server itself; `upstream_id`
+    is what that host calls the answer.
+    """
 
     model: str
+    provider: str = ""
+    upstream_id: str = ""
 
 
 class TextDelta(msgspec.Struct, frozen=True):
-    """Text that was added to choice `index`; with logprobs of the tokens it came from."""
+    """Text that was added to choice `index`; with logprobs of the tokens it came from.
+
+    `num_tokens`, here and below, is how many tokens came since the choice's event before. Those
+    of all events together are `Usage.completion_tokens`; a host that doesn't say leaves them 0.
+    """
 
     index: int
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    num_tokens: int = 0
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True):
@@ -310,19 +321,23 @@ class ToolCallDelta(msgspec.Struct, frozen=True):
     arguments: str = ""
     id: str = ""
     name: str = ""
+    num_tokens: int = 0
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """Choice `index` is complete."""
+    """Choice `index` is complete; `native_reason` is the host's own word for why."""
 
     index: int
     finish_reason: FinishReason
+    num_tokens: int = 0
+    native_reason: str = ""
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """Every choice is complete; nothing follows."""
+    """Every choice is complete; nothing follows. The cost is in millionths of a US dollar."""
 
     usage: Usage
+    cost_microusd: int = 0
 
 
 Event = Started | TextDelta | ToolCallDelta | Finished | Completed

@@ -45,8 +45,8 @@ def test_outputs_become_events() -> None:
     client = FakeClient(short_answers)
     assert run(make_provider(client), request()) == [
         Started("fake"),
-        TextDelta(0, "Hel"),
-        TextDelta(0, "lo"),
+        TextDelta(0, "Hel", num_tokens=1),
+        TextDelta(0, "lo", num_tokens=1),
         Finished(0, "stop"),
         Completed(Usage(5, 2)),
     ]
@@ -64,7 +64,8 @@ def test_outputs_without_text_become_no_event_unless_they_have_logprobs() -> Non
         return [output(0), with_logprobs, output(0, finish_reason="length", count=3)]
 
     events = run(make_provider(FakeClient(script)), request())
-    assert events[1:-1] == [TextDelta(0, "", logprobs), Finished(0, "length")]
+    # The first output had no text: the next event tells of its token, too.
+    assert events[1:-1] == [TextDelta(0, "", logprobs, 2), Finished(0, "length", 1)]
     assert usage_of(events).completion_tokens == 3
 
 

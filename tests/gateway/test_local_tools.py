@@ -103,8 +103,8 @@ def test_text_before_a_call_stays_text() -> None:
 
 def test_an_answer_without_a_call_finishes_as_always() -> None:
     assert ask("Hello ", "{you}") == [
-        TextDelta(0, "Hello "),
-        TextDelta(0, "{you}"),
+        TextDelta(0, "Hello ", num_tokens=1),
+        TextDelta(0, "{you}", num_tokens=1),
         Finished(0, "stop"),
     ]
 
@@ -158,7 +158,7 @@ def test_tools_are_shown_unless_none_may_be_called() -> None:
     encode = NotingTokenizer().encode
     assert submitted(tools=TOOLS).prompts == (tuple(encode("fgHello")),)
     assert submitted(tools=TOOLS, tool_choice="none").prompts == (tuple(encode("Hello")),)
-    assert ask(CALL, tool_choice="none") == [TextDelta(0, CALL), Finished(0, "stop")]
+    assert ask(CALL, tool_choice="none") == [TextDelta(0, CALL, num_tokens=1), Finished(0, "stop")]
 
 
 def test_a_demanded_call_is_a_grammar_of_the_engine() -> None:

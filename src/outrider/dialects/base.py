@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from outrider.errors import InvalidRequest, OutriderError
+from outrider.routing_types import Routing
 from outrider.types import (
     Completed,
     Event,
@@ -53,6 +54,7 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     # Names to look a model up by, best first, where a wire knows more than one; empty: any will do.
     models: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()  # fields the wire ignores, for x-outrider-ignored
+    routing: Routing = Routing()
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -62,6 +64,7 @@ class Choice(msgspec.Struct, frozen=True):
     finish_reason: FinishReason
     logprobs: tuple[TokenLogprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    native_reason: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -70,6 +73,9 @@ class Answer(msgspec.Struct, frozen=True):
     model: str
     choices: tuple[Choice, ...]
     usage: Usage
+    provider: str = ""
+    upstream_id: str = ""
+    cost_microusd: int = 0
 
 
 class StreamEncoder(Protocol):
@@ -136,35 +142,42 @@ class Dialect(Protocol):
 
 async def collect(events: AsyncIterator[Event]) -> Answer:
     """Add up a stream of events to a whole answer."""
-    model = ""
+    started, completed = Started(""), Completed(Usage(0, 0))
     texts: dict[int, list[str]] = {}
     logprobs: dict[int, list[TokenLogprob]] = {}
     calls: dict[int, list[ToolCallDelta]] = {}
-    reasons: dict[int, FinishReason] = {}
-    usage = Usage(0, 0)
+    ends: dict[int, Finished] = {}
     async for event in events:
         match event:
             case Started():
-                model = event.model
+                started = event
             case TextDelta():
                 texts.setdefault(event.index, []).append(event.text)
                 logprobs.setdefault(event.index, []).extend(event.logprobs)
             case ToolCallDelta():
                 calls.setdefault(event.index, []).append(event)
             case Finished():
-                reasons[event.index] = event.finish_reason
+                ends[event.index] = event
             case Completed():
-                usage = event.usage
+                completed = event
     choices = tuple(
         Choice(
             "".join(texts.get(index, [])),
-            reason,
+            end.finish_reason,
             tuple(logprobs.get(index, [])),
             join_tool_calls(calls.get(index, [])),
+            end.native_reason,
         )
-        for index, reason in sorted(reasons.items())
+        for index, end in sorted(ends.items())
     )
-    return Answer(model, choices, usage)
+    return Answer(
+        started.model,
+        choices,
+        completed.usage,
+        started.provider,
+        started.upstream_id,
+        completed.cost_microusd,
+    )
 
 
 def join_tool_calls(deltas: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:

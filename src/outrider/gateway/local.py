@@ -125,11 +125,13 @@ class LocalProvider:
                 if not counts.started:
                     counts.started = True
                     yield Started(self.name)
-                counts.add(output)
+                num_tokens = counts.add(output)
                 reader = readers.get(output.index)
                 if reader is None:
                     reader = readers[output.index] = use.reader(output.index)
-                for event in reader.read(output.text, output.logprobs, output.finish_reason):
+                for event in reader.read(
+                    output.text, output.logprobs, output.finish_reason, num_tokens
+                ):
                     yield event
             yield Completed(counts.usage())
         finally:
@@ -219,11 +221,13 @@ class Counts:
         self._output: dict[int, int] = {}
         self._predicted: dict[int, int] = {}
 
-    def add(self, output: SequenceOutput) -> None:
-        """Note the counts of one output."""
+    def add(self, output: SequenceOutput) -> int:
+        """Note the counts of one output; give how many tokens it added."""
+        before = self._output.get(output.index, 0)
         self._output[output.index] = output.num_output_tokens
         self._predicted[output.index] = output.num_predicted_tokens
         self._cached.setdefault(output.index, output.num_cached_tokens)
+        return output.num_output_tokens - before
 
     def usage(self) -> Usage:
         """Give the usage; of a prompt's choices only the first counts as cached."""

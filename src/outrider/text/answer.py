@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from outrider.text.tool_calls import Piece, TextPiece, ToolCallParser
 from outrider.text.tool_enforced import EnforcedCalls
 from outrider.text.tool_grammar import CALL_BEGINNINGS, FORMED_CALL_BEGINNINGS, tool_grammar
@@ -76,14 +78,30 @@ class AnswerReader:
             beginnings = FORMED_CALL_BEGINNINGS if use.has_form else CALL_BEGINNINGS
             self._enforced = EnforcedCalls(beginnings)
         self._has_calls = False
+        self._num_tokens = 0  # that no event has told of yet
 
     def read(
-        self, text: str, logprobs: tuple[TokenLogprob, ...], reason: FinishReason | None
+        self,
+        text: str,
+        logprobs: tuple[TokenLogprob, ...],
+        reason: FinishReason | None,
+        num_tokens: int = 0,
     ) -> list[AnswerEvent]:
         """Give the events of added text; with a `reason` the choice ends.
 
         Logprobs come with the tokens' own step, also if their text comes later or is a call.
+        `num_tokens` were added; the next event tells of them.
         """
+        self._num_tokens += num_tokens
+        events = self._read(text, logprobs, reason)
+        if events and self._num_tokens:
+            events[0] = msgspec.structs.replace(events[0], num_tokens=self._num_tokens)
+            self._num_tokens = 0
+        return events
+
+    def _read(
+        self, text: str, logprobs: tuple[TokenLogprob, ...], reason: FinishReason | None
+    ) -> list[AnswerEvent]:
         events: list[AnswerEvent] = []
         if self._enforced is not None:
             events += self._to_events(self._enforced.push(text), logprobs)

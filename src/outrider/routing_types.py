@@ -1,0 +1,91 @@
+"""What a caller may ask of routing, and what is noted of a request on its way.
+
+Wires fill `Routing`; the router honours it and writes `Trace`; metering reads the trace. Money is
+counted in whole millionths of a US dollar (microusd), prices per million tokens: a price of $0.08
+per million tokens is 80,000.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Percentile = Literal["p50", "p75", "p90", "p99"]
+SortBy = Literal["price", "throughput", "latency", "exacto"]
+KeyKind = Literal["inference", "management"]
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host takes, in microusd: per million tokens, per request, per image."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int | None = None  # of a prompt's cached tokens; None: as `prompt`
+    request: int = 0
+    image: int = 0
+
+
+class MaxPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host may take at most; None: anything. Units are those of `Price`."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    request: int | None = None
+    image: int | None = None
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request may go; the defaults let it go anywhere (OpenRouter's `provider` object)."""
+
+    order: tuple[str, ...] = ()  # hosts to try first, in this order; then no balancing
+    only: tuple[str, ...] = ()  # no other hosts
+    ignore: tuple[str, ...] = ()  # not these hosts
+    allow_fallbacks: bool = True
+    require_parameters: bool = False  # only hosts that know every parameter that was sent
+    denies_data_collection: bool = False
+    requires_zero_retention: bool = False
+    quantizations: tuple[str, ...] = ()
+    sort: SortBy | None = None
+    sorts_across_models: bool = False  # `partition: none`
+    max_price: MaxPrice = MaxPrice()
+    # Hosts that miss these come later; tokens per second, and seconds to the first token.
+    min_throughput: dict[Percentile, float] = {}
+    max_latency_s: dict[Percentile, float] = {}
+    is_free_only: bool = False  # the suffix :free
+    session: str = ""  # requests of one session stay with one host
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One host's try at a request."""
+
+    provider: str  # the host's name in the settings
+    model: str
+    status: int  # as HTTP has it; 200 is an answer, 0 none at all
+    error_code: str = ""
+    duration_ms: int = 0
+    upstream_id: str = ""
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sends a request; `key` is the SHA-256 of the key, in hex, empty without one."""
+
+    key: str = ""
+    kind: KeyKind = "inference"
+    name: str = ""
+    allowed_models: tuple[str, ...] = ()  # empty: all
+    app_url: str = ""  # HTTP-Referer: the identity of an app
+    app_title: str = ""
+    user_agent: str = ""
+
+
+class Trace:
+    """What is noted of one request while it is routed; belongs to that request alone."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self.provider = ""  # of the attempt that answers; empty until one is under way
+        self.model = ""
+        self.price = Price()
+        self.prompt_tokens_estimate = 0  # counted before the request was sent
+        self.first_event_s: float | None = None  # after the attempt that answers began
