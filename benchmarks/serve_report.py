@@ -35,8 +35,8 @@ class Target:
 
 TARGETS = (
     Target("16 streaming clients", "share", 0.9, is_least=True),
-    Target("time to first token", "added_16_ms", 5),
-    Target("time to first token", "added_512_ms", 5),
+    Target("time to first token", "known_added_16_ms", 5),
+    Target("time to first token", "known_added_512_ms", 5),
     Target("long prompt arrives", "itl_p99_ms", 100),
     Target("long prompt arrives", "itl_max_ms", 100, is_worst=True),
     Target("cached prefix", "over_new_tokens_ms", 5),
