@@ -71,6 +71,7 @@ BODIES: list[dict[str, Any]] = [
         "prediction": {"type": "content", "content": [{"type": "text", "text": "p"}]},
         "usage": {"include": True},
     },
+    {**BASE, "provider": {"require_parameters": False}, "verbosity": "medium"},
     {**BASE, "response_format": {"type": "grammar", "grammar": 'start: "a"'}},
     {
         **BASE,

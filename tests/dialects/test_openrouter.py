@@ -402,10 +402,52 @@ def test_what_is_not_done_here_is_named_and_changes_nothing(wire: OpenRouter):
         "mood": 5,
     }
     decoded = decode(wire, **fields)
-    assert decoded.ignored == ("mood", "plugins", "provider", "transforms")
+    assert decoded.ignored == ("mood", "plugins", "provider.order", "transforms")
     assert decoded.request == decode(wire).request
     empty = decode(wire, plugins=[], transforms=[], provider={}, modalities=None)
     assert empty == decode(wire)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"mood": 5}, "mood"),
+        ({"plugins": [{"id": "web"}]}, "plugins"),
+        ({"reasoning": {"effort": "low"}}, "reasoning"),
+        ({"verbosity": "low"}, "verbosity"),
+        ({"web_search_options": {"a": 1}}, "web_search_options"),
+    ],
+)
+def test_required_parameters_are_refused_instead_of_ignored(
+    wire: OpenRouter, fields: dict[str, Any], param: str
+):
+    decode(wire, **fields, provider={"require_parameters": False})
+    error = refusal(wire, **fields, provider={"require_parameters": True})
+    assert isinstance(error, UnsupportedParameter)
+    assert error.param == param
+
+
+@BOTH
+def test_parameters_that_have_an_effect_may_be_required(wire: OpenRouter):
+    strict = {"require_parameters": True}
+    effective = {"temperature": 0.5, "user": "ann", "usage": {"include": True}, "plugins": []}
+    assert decode(wire, **effective, provider=strict) == decode(wire, **effective)
+    routed = decode(wire, provider={**strict, "order": ["deepinfra"]})
+    assert routed.ignored == ("provider.order",)
+
+
+@BOTH
+def test_two_efforts_have_to_agree(wire: OpenRouter):
+    low = {"effort": "low"}
+    assert decode(wire, reasoning=low, reasoning_effort="low") == decode(wire)
+    assert refusal(wire, reasoning=low, reasoning_effort="high").param == "reasoning_effort"
+
+
+def test_a_required_field_inside_of_a_message_is_named_by_its_path():
+    messages = [{"role": "user", "content": "a", "mood": 1}]
+    error = refusal(CHAT_COMPLETIONS, messages=messages, provider={"require_parameters": True})
+    assert error.param == "messages[].mood"
 
 
 def test_fields_inside_of_others_are_ignored_and_named():

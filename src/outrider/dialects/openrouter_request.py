@@ -48,16 +48,16 @@ _INERT = (
 )  # fmt: skip
 # These ask for something that isn't done here; the service ignores what a host doesn't support.
 _IGNORED = (
-    "provider", "plugins", "transforms", "preset", "debug", "modalities", "image_config",
+    "plugins", "transforms", "preset", "debug", "modalities", "image_config",
     "web_search_options", "stop_server_tools_when",
 )  # fmt: skip
 CHAT_FIELDS: dict[str, Treatment] = {
-    **dict.fromkeys(("model", "models", "prompt", *_CHAT_ONLY, *_SAMPLING), "mapped"),
+    **dict.fromkeys(("model", "models", "prompt", "provider", *_CHAT_ONLY, *_SAMPLING), "mapped"),
     **dict.fromkeys(_INERT, "inert"),
     **dict.fromkeys(_IGNORED, "ignored"),
 }
 COMPLETION_FIELDS: dict[str, Treatment] = {
-    **dict.fromkeys(("model", "models", "prompt", *_SAMPLING), "mapped"),
+    **dict.fromkeys(("model", "models", "prompt", "provider", *_SAMPLING), "mapped"),
     **dict.fromkeys((*_INERT, "prediction"), "inert"),
     **dict.fromkeys(_IGNORED, "ignored"),
 }
@@ -73,6 +73,10 @@ INERT_INSIDE = frozenset(
         "tools[].cache_control",
     }
 )
+# What a host may lack: with provider.require_parameters these aren't inert, but refused.
+_LACKED = (
+    "reasoning", "reasoning_effort", "include_reasoning", "verbosity", "web_search_options",
+)  # fmt: skip
 # All fields inside of others that aren't ignored.
 INSIDE: dict[str, str] = {
     **{
@@ -84,13 +88,21 @@ INSIDE: dict[str, str] = {
     "messages[].name": "mapped",
     "stream_options.include_usage": "inert",
     "usage.include": "inert",
+    "provider.require_parameters": "mapped",
 }
+
+
+class Preferences(msgspec.Struct, frozen=True):
+    """Which hosts may answer; here there is one."""
+
+    require_parameters: bool | None = None
 
 
 class OwnFields(msgspec.Struct, frozen=True):
     """The fields that this wire has or means differently; ranges are shown here, checked below."""
 
     model: str | None = None
+    provider: Preferences | None = None
     models: (
         Annotated[list[str], msgspec.Meta(extra_json_schema={"maxItems": MAX_MODELS})] | None
     ) = None
@@ -171,7 +183,10 @@ def _decode(
     for name, value in fields.items():
         if table.get(name, "ignored") == "ignored" and value not in (None, [], {}):
             ignored.add(name)
-    models = _read_models(fields)
+    own = convert(fields, OwnFields)
+    drop_unknown(fields.get("provider"), Preferences, "provider", ignored)
+    _check_efforts(fields)
+    models = _read_models(own)
     shared = _shared_fields(fields, (*_SAMPLING, *(_CHAT_ONLY if is_chat else ("prompt",))))
     shared["model"] = models[0] if models else ""
     if is_chat:
@@ -179,6 +194,8 @@ def _decode(
         decoded = read_chat(convert(shared, ChatBody), envelope)
     else:
         decoded = read_completion(convert(shared, CompletionBody), envelope)
+    if own.provider and own.provider.require_parameters:
+        _require_parameters(fields, ignored.names(INERT_INSIDE), is_chat=is_chat)
     return msgspec.structs.replace(
         decoded,
         models=tuple(spelling for model in models for spelling in spellings(model)),
@@ -187,9 +204,32 @@ def _decode(
     )
 
 
-def _read_models(fields: dict[str, Any]) -> list[str]:
+def _require_parameters(fields: dict[str, Any], ignored: tuple[str, ...], *, is_chat: bool) -> None:
+    """Refuse the first parameter without effect; wishes about hosts aren't parameters."""
+    lacked = _LACKED if is_chat else (*_LACKED, "prediction")
+    without = [name for name in ignored if not name.startswith("provider.")]
+    without += [name for name in lacked if fields.get(name) is not None]
+    if without:
+        raise UnsupportedParameter(
+            f"{without[0]} has no effect here, and provider.require_parameters is true; leave one "
+            "of them out",
+            without[0],
+        )
+
+
+def _check_efforts(fields: dict[str, Any]) -> None:
+    """Refuse two efforts that differ, as the service does; neither has an effect here."""
+    short, reasoning = fields.get("reasoning_effort"), fields.get("reasoning")
+    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
+    if isinstance(short, str) and isinstance(effort, str) and short != effort:
+        raise InvalidRequest(
+            f"reasoning_effort is {short[:50]!r} and reasoning.effort {effort[:50]!r}; send one",
+            "reasoning_effort",
+        )
+
+
+def _read_models(wire: OwnFields) -> list[str]:
     """Give `model` and its fallbacks, best first; none if any model will do."""
-    wire = convert(fields, OwnFields)
     fallbacks = wire.models or []
     if len(fallbacks) > MAX_MODELS:
         raise InvalidRequest(
