@@ -136,12 +136,14 @@ class Message(msgspec.Struct, frozen=True):
     """One turn of a conversation; its text never holds control tokens.
 
     Only an assistant's message has `tool_calls`; only a tool's message answers a `tool_call_id`.
+    The last one may be open, if it is the assistant's: then the answer goes on where it stops.
     """
 
     role: Role
     content: Content = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    is_open: bool = False
 
     @property
     def text(self) -> str:

@@ -162,6 +162,14 @@ def requests(
     )
 
 
+def with_open_end(request: GenerationRequest) -> GenerationRequest:
+    """Give a conversation as OpenRouter means it: answers go on behind the assistant's words."""
+    *earlier, last = request.messages
+    is_open = last.role == "assistant" and not last.tool_calls
+    messages = (*earlier, msgspec.structs.replace(last, is_open=is_open))
+    return msgspec.structs.replace(request, messages=messages)
+
+
 @st.composite
 def logprobs(draw: st.DrawFn, is_chat: bool) -> tuple[TokenLogprob, ...]:
     """Log probabilities that the wire can carry: ids are lost, and text has no broken tokens."""

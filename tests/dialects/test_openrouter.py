@@ -22,6 +22,7 @@ from dialects.strategies import (
     requests,
     texts,
     usages_of_predictions,
+    with_open_end,
 )
 from outrider.dialects import openrouter_request
 from outrider.dialects.base import Answer, Choice, Decoded, Envelope
@@ -105,7 +106,7 @@ def streamed(wire: OpenRouter, events: list[Event], **fields: Any) -> list[Any]:
 # The laws: what is written is read back.
 
 
-@given(requests(is_chat=True, sampling=OWN_SAMPLING, forms=GRAMMARS))
+@given(requests(is_chat=True, sampling=OWN_SAMPLING, forms=GRAMMARS).map(with_open_end))
 def test_a_conversation_survives_the_wire(request: GenerationRequest):
     decoded = CHAT_COMPLETIONS.decode_request(CHAT_COMPLETIONS.encode_request(request), ENVELOPE)
     assert decoded.request == request
@@ -338,7 +339,7 @@ def test_every_field_of_openrouters_schema_has_a_treatment():
     assert set(documented) <= set(openrouter_request.CHAT_FIELDS)
 
 
-@given(requests(is_chat=True, sampling=OWN_SAMPLING, forms=GRAMMARS))
+@given(requests(is_chat=True, sampling=OWN_SAMPLING, forms=GRAMMARS).map(with_open_end))
 @settings(deadline=None, max_examples=50)
 def test_our_requests_match_openrouters_schema(request: GenerationRequest):
     check(json.loads(CHAT_COMPLETIONS.encode_request(request)), "ChatRequest")
@@ -462,7 +463,10 @@ def test_fields_inside_of_others_are_ignored_and_named():
     function = {"name": "f", "colour": "red", "parameters": {"type": "object", "mood": 1}}
     tools = [{"type": "function", "function": function, "cache_control": {}}]
     decoded = decode(CHAT_COMPLETIONS, messages=messages, tools=tools)
-    assert decoded.request.messages == (Message("user", "a"), Message("assistant", "b"))
+    assert decoded.request.messages == (
+        Message("user", "a"),
+        Message("assistant", "b", is_open=True),
+    )
     assert decoded.request.tools[0].parameters == {"type": "object", "mood": 1}
     assert decoded.ignored == (
         "messages[].content[].size",

@@ -79,6 +79,12 @@ def test_no_system_prompt_is_made_up(tokenizer: Tokenizer) -> None:
     assert with_default == shown(own, tokenizer)
 
 
+def test_an_open_end_is_the_turn_without_its_end(tokenizer: Tokenizer) -> None:
+    messages = [Message("user", "hi"), Message("assistant", " He ", is_open=True)]
+    text = shown(Conversation(messages), tokenizer)
+    assert text.endswith(f"hi<|eot|>{header('assistant')} He ")
+
+
 def test_a_header_and_its_content_are_encoded_apart(tokenizer: Tokenizer) -> None:
     content = "\n\nhi"
     token_ids = Llama4().encode(Conversation([Message("user", content)]), tokenizer)

@@ -209,6 +209,25 @@ def test_a_conversation_that_ends_with_the_assistant_gets_a_new_turn(chatml_json
     assert text.endswith("<|im_start|>assistant\nHe<|im_end|>\n<|im_start|>assistant\n")
 
 
+def test_an_open_end_is_the_turn_without_its_end(chatml_json: str, llama3_json: str) -> None:
+    messages = [Message("user", "hi"), Message("assistant", " He ", is_open=True)]
+    text = shown(ChatML(), Conversation(messages), Tokenizer(chatml_json))
+    assert text.endswith("hi<|im_end|>\n<|im_start|>assistant\n He ")
+    text = shown(Llama3(), Conversation(messages), Tokenizer(llama3_json))
+    assert text.endswith("hi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHe ")
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3"])
+def test_an_open_end_without_text_is_a_new_turn(
+    chatml_json: str, llama3_json: str, name: str
+) -> None:
+    tokenizer = Tokenizer({"chatml": chatml_json, "llama3": llama3_json}[name])
+    chat, messages = chat_format(name), [Message("user", "hi")]
+    opened = [*messages, Message("assistant", "", is_open=True)]
+    new_turn = chat.encode(Conversation(messages), tokenizer)
+    assert chat.encode(Conversation(opened), tokenizer) == new_turn
+
+
 def test_tools_that_are_no_json_are_named(chatml_json: str) -> None:
     tool = Tool("f", "", {"default": object()})
     with pytest.raises(InvalidRequest, match="plain JSON") as caught:

@@ -8,12 +8,12 @@ to: decode(encode(x)) == x for requests, answers, events and errors.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
-from outrider.errors import InvalidRequest, OutriderError
+from outrider.errors import InvalidRequest, OutriderError, UnsupportedParameter
 from outrider.routing_types import Routing
 from outrider.types import (
     Completed,
@@ -21,6 +21,7 @@ from outrider.types import (
     Finished,
     FinishReason,
     GenerationRequest,
+    Message,
     Started,
     TextDelta,
     TokenLogprob,
@@ -212,6 +213,15 @@ def convert(value: object, kind: type[T], path: str = "") -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _to_refusal(error, path) from error
+
+
+def refuse_open(messages: Sequence[Message]) -> None:
+    """Refuse to write a conversation whose last message is open, for a wire without such."""
+    if messages and messages[-1].is_open:
+        raise UnsupportedParameter(
+            "an answer that goes on from the last message can't be asked for on this wire",
+            "messages",
+        )
 
 
 def _to_refusal(error: msgspec.ValidationError, prefix: str) -> InvalidRequest:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from outrider.dialects import sse
-from outrider.dialects.base import Answer, Choice, Decoded, Envelope, StreamEncoder
+from outrider.dialects.base import Answer, Choice, Decoded, Envelope, StreamEncoder, refuse_open
 from outrider.dialects.cloudflare_calls import CallReader, CallWriter, read_calls, write_calls
 from outrider.dialects.cloudflare_forms import (
     read_form,
@@ -158,6 +158,7 @@ class WorkersAi:
     def write_fields(self, request: GenerationRequest) -> dict[str, Any]:
         """Write the fields of a request."""
         body: dict[str, Any] = {}
+        refuse_open(request.messages)
         if request.messages:
             messages = enumerate(request.messages)
             body["messages"] = [write_message(index, message) for index, message in messages]

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from outrider.dialects.base import Decoded, Envelope, decode_json
+from outrider.dialects.base import Decoded, Envelope, decode_json, refuse_open
 from outrider.dialects.openai_grammar import decode_grammar, encode_grammar
 from outrider.dialects.openai_messages import decode_message, encode_message
 from outrider.dialects.openai_tools import decode_tool_fields, encode_tool_fields
@@ -105,6 +105,7 @@ def read_completion(
 
 def encode_chat(request: GenerationRequest) -> bytes:
     """Write the body that a client would send for a conversation."""
+    refuse_open(request.messages)
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [encode_message(message) for message in request.messages],

@@ -139,7 +139,7 @@ def encode_chat_request(request: GenerationRequest) -> bytes:
             )
         grammar = msgspec.structs.replace(request.grammar, param=FORMAT_PARAM)
         request = msgspec.structs.replace(request, grammar=grammar)
-    return _without_options(encode_chat(request))
+    return _without_options(encode_chat(_with_closed_end(request)))
 
 
 def encode_completion_request(request: GenerationRequest) -> bytes:
@@ -150,6 +150,28 @@ def encode_completion_request(request: GenerationRequest) -> bytes:
             "a grammar can't be sent with a prompt on this wire", request.grammar.param
         )
     return _without_options(encode_completion(request))
+
+
+def _with_open_end(decoded: Decoded) -> Decoded:
+    """Let the answer go on from a last message of the assistant, as it does on this wire."""
+    *earlier, last = decoded.request.messages
+    if last.role != "assistant" or last.tool_calls:
+        return decoded
+    messages = (*earlier, msgspec.structs.replace(last, is_open=True))
+    request = msgspec.structs.replace(decoded.request, messages=messages)
+    return msgspec.structs.replace(decoded, request=request)
+
+
+def _with_closed_end(request: GenerationRequest) -> GenerationRequest:
+    """Undo `_with_open_end`; a last message that isn't open would be taken for one that is."""
+    *earlier, last = request.messages
+    if last.role == "assistant" and not last.tool_calls and not last.is_open:
+        raise UnsupportedParameter(
+            "this wire can't carry a last message of the assistant that a new one follows",
+            "messages",
+        )
+    messages = (*earlier, msgspec.structs.replace(last, is_open=False))
+    return msgspec.structs.replace(request, messages=messages)
 
 
 def _check_carried(request: GenerationRequest) -> None:
@@ -191,7 +213,7 @@ def _decode(
     shared["model"] = models[0] if models else ""
     if is_chat:
         shared = _with_names(drop_unknown(shared, ChatBody, "", ignored))
-        decoded = read_chat(convert(shared, ChatBody), envelope)
+        decoded = _with_open_end(read_chat(convert(shared, ChatBody), envelope))
     else:
         decoded = read_completion(convert(shared, CompletionBody), envelope)
     if own.provider and own.provider.require_parameters:

@@ -2,8 +2,8 @@
 
 A format is typed code: control tokens are placed by id and everything else goes through
 `Tokenizer.encode`, so no content can end a turn or open another. Each format opens a new turn
-for the assistant, also when the conversation ends with one of its messages. Refuses a
-conversation for a model that has no format.
+for the assistant, also when the conversation ends with one of its messages, unless that one is
+open. Refuses a conversation for a model that has no format.
 """
 
 from __future__ import annotations

@@ -50,7 +50,10 @@ class ChatML:
         for index, message in enumerate(messages):
             parts = _joined("\n\n", _content(index, message), tools if index == 0 else [])
             text = _encode([f"{message.role}\n", *parts], tokenizer, content_param(index))
-            token_ids += [start, *text, end, *newline]
+            token_ids += [start, *text]
+            if message.is_open:
+                return token_ids
+            token_ids += [end, *newline]
         return [*token_ids, start, *tokenizer.encode("assistant\n")]
 
     def raw_prefix(self, tokenizer: Tokenizer) -> tuple[int, ...]:

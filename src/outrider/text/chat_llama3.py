@@ -47,7 +47,10 @@ class Llama3:
         for index, message in enumerate(messages):
             text = _joined(_content(index, message), tools if index == 0 else "")
             header = self._header(message.role, tokenizer)
-            token_ids += [*header, *tokenizer.encode(f"\n\n{text}", content_param(index)), end]
+            token_ids += [*header, *tokenizer.encode(f"\n\n{text}", content_param(index))]
+            if message.is_open:
+                return token_ids
+            token_ids.append(end)
         return [*token_ids, *self._header("assistant", tokenizer), *tokenizer.encode("\n\n")]
 
     def raw_prefix(self, tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -61,7 +64,8 @@ class Llama3:
 
 
 def _content(index: int, message: Message) -> str:
-    text = message.text.strip()
+    # An answer goes on behind the last character that was sent, also if that is a space.
+    text = message.text.lstrip() if message.is_open else message.text.strip()
     calls = []
     for number, call in enumerate(message.tool_calls):
         arguments = arguments_json(call.arguments, call_param(index, number))

@@ -55,7 +55,8 @@ class Llama4:
             tools = ""
         for index, message in enumerate(messages):
             writer.message(index, message, tools if index == 0 else "")
-        writer.header("assistant")
+        if not messages[-1].is_open:
+            writer.header("assistant")
         return writer.token_ids
 
     def raw_prefix(self, tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -91,6 +92,8 @@ class _Writer:
             self._text(f"\n\n{tools}" if message.content else tools, "tools")
         if message.tool_calls:
             self._calls(index, message.tool_calls)
+        if message.is_open:
+            return
         is_last = bool(message.tool_calls) or message.role == "tool"
         self._end("<|eom|>" if is_last else "<|eot|>")
 
