@@ -15,20 +15,32 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from dialects.strategies import requests
+from outrider.batch_types import Batch, LineError, StoredFile
 from outrider.config import ServerConfig
-from outrider.dialects import openai, openai_wire, openrouter, openrouter_request
+from outrider.dialects import (
+    cloudflare_batch,
+    openai,
+    openai_batches,
+    openai_files,
+    openai_wire,
+    openrouter,
+    openrouter_request,
+)
 from outrider.dialects.base import Dialect, Envelope
+from outrider.dialects.cloudflare import WorkersAi
 from outrider.errors import InvalidRequest
 from outrider.gateway.catalogue import Catalogue
 from outrider.server.app import build_app
+from outrider.server.health import Health, ModelHealth
 from outrider.server.openapi_operations import openapi_json
-from outrider.types import GenerationRequest
+from outrider.types import GenerationRequest, Usage
 
 DOCUMENT: Any = json.loads(openapi_json())
 SCHEMAS: Any = DOCUMENT["components"]["schemas"]
 ENVELOPE = Envelope(request_id="r")
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 TEXT = {"model": "m", "prompt": "Hi"}
+RUN = "/client/v4/accounts/{account_id}/ai/run/{model}"
 PATHS: dict[str, tuple[Dialect, Any]] = {
     "/v1/chat/completions": (openai.CHAT_COMPLETIONS, CHAT),
     "/v1/completions": (openai.COMPLETIONS, TEXT),
@@ -95,6 +107,73 @@ def test_fields_are_those_of_the_codec(path: str) -> None:
             "/api/v1/completions": set(openrouter_request.COMPLETION_FIELDS),
         }[path]
     )
+
+
+def answer_schema(method: str, path: str, status: str = "200") -> Any:
+    content = DOCUMENT["paths"][path][method]["responses"][status]["content"]
+    return content["application/json"]["schema"]
+
+
+def test_answers_about_files_and_batches_match_their_schema() -> None:
+    file = StoredFile(
+        id="file-1", owner="", purpose="batch", filename="in.jsonl", num_bytes=5, created_s=1
+    )
+    batch = Batch(
+        id="batch_1",
+        owner="",
+        wire="openai",
+        endpoint="/v1/completions",
+        input_file_id="file-1",
+        status="failed",
+        created_s=1,
+        deadline_s=9,
+        keep_results_s=9,
+        errors=(LineError("invalid_url", "no", 1, "url"),),
+    )
+    for method, path, body in (
+        ("post", "/v1/files", openai_files.encode_file(file)),
+        ("get", "/v1/files", openai_files.encode_files([file], True)),
+        ("get", "/v1/files", openai_files.encode_files([], False)),
+        ("delete", "/v1/files/{file_id}", openai_files.encode_deleted("file-1")),
+        ("get", "/v1/batches/{batch_id}", openai_batches.encode_batch(batch)),
+        ("get", "/v1/batches", openai_batches.encode_batches([batch], False)),
+    ):
+        schema = answer_schema(method, path)
+        validator(schema).validate(json.loads(body))
+        assert not validator(schema).is_valid({})
+
+
+def test_the_queue_of_workers_ai_matches_its_schema() -> None:
+    requests = cloudflare_batch.Queued(({"prompt": "Hi"}, {"text": ["a"]}), ("mine", None))
+    inputs = validator(body_schema(RUN))
+    inputs.validate(json.loads(cloudflare_batch.encode_queued(requests)))
+    inputs.validate(json.loads(cloudflare_batch.encode_poll(cloudflare_batch.Poll("r"))))
+    for body in ({}, {"requests": []}, {"requests": [{"mood": 1}]}, {"request_id": 7}):
+        assert not inputs.is_valid(body)
+    head, tail = cloudflare_batch.encode_complete(Usage(3, 4, 1))
+    good = b'{"result":{"response":"Hi"},"success":true,"errors":[],"messages":[]}'
+    _, bad = WorkersAi().encode_error(InvalidRequest("no", "prompt"), "r")
+    parts = [
+        cloudflare_batch.encode_response(0, "mine", good),
+        cloudflare_batch.encode_response(1, None, bad),
+    ]
+    outputs = validator(answer_schema("post", RUN))
+    for answer in (
+        cloudflare_batch.encode_accepted("r", "m"),
+        cloudflare_batch.encode_pending("r", "running"),
+        head + b",".join(parts) + tail,
+    ):
+        outputs.validate(json.loads(answer))
+    (query,) = (p for p in DOCUMENT["paths"][RUN]["post"]["parameters"] if p["in"] == "query")
+    assert (query["name"], query["schema"]["type"]) == ("queueRequest", "boolean")
+
+
+@pytest.mark.parametrize("status", ["200", "503"])
+def test_what_healthz_says_matches_its_schema(status: str) -> None:
+    schema = validator(answer_schema("get", "/healthz", status))
+    for one in (ModelHealth(ready=True), ModelHealth(ready=False, pid=None, restarts=1)):
+        schema.validate(msgspec.to_builtins(Health("unavailable", {"m": one})))
+    assert not schema.is_valid({"status": "fine", "models": {}})
 
 
 def ranges() -> list[Any]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from outrider.dialects.base import decode_json
 from outrider.dialects.cloudflare_refusals import mismatch
-from outrider.dialects.cloudflare_wire import decode_reply, usage_to_wire
+from outrider.dialects.cloudflare_wire import ErrorWire, UsageWire, decode_reply, usage_to_wire
 from outrider.errors import InvalidRequest
 from outrider.types import Usage
 
@@ -45,23 +46,50 @@ class Poll(msgspec.Struct, frozen=True):
 class _Envelope(msgspec.Struct):
     result: msgspec.Raw
     success: bool = True
-    errors: msgspec.Raw = msgspec.Raw(b"[]")
+    errors: list[ErrorWire] = []
 
 
 class Response(msgspec.Struct):
-    """What became of one request, as it is read."""
+    """What became of one request; one that failed has `errors`."""
 
     id: int
     result: msgspec.Raw
     success: bool = True
     external_reference: str | None = None
-    errors: msgspec.Raw = msgspec.Raw(b"[]")
+    errors: list[ErrorWire] | UnsetType = UNSET
 
 
-class _Pending(msgspec.Struct):
-    status: str
+class Pending(msgspec.Struct):
+    """A batch that isn't complete; it names its model when it is queued."""
+
+    status: Phase
     request_id: str
-    model: str | None = None
+    model: str | UnsetType = UNSET
+
+
+class PendingReply(msgspec.Struct):
+    """An answer while a batch isn't complete."""
+
+    result: Pending
+    success: bool = True
+    errors: list[ErrorWire] = []
+    messages: list[Any] = []
+
+
+class Complete(msgspec.Struct):
+    """A complete batch."""
+
+    responses: list[Response]
+    usage: UsageWire
+
+
+class CompleteReply(msgspec.Struct):
+    """An answer once a batch is complete."""
+
+    result: Complete
+    success: bool = True
+    errors: list[ErrorWire] = []
+    messages: list[Any] = []
 
 
 class _Result(msgspec.Struct):
@@ -143,27 +171,19 @@ def encode_poll(poll: Poll) -> bytes:
 
 def encode_accepted(request_id: str, model: str) -> bytes:
     """Write that requests were queued."""
-    return _envelope(msgspec.json.encode(_Pending("queued", request_id, model)))
+    return msgspec.json.encode(PendingReply(Pending("queued", request_id, model)))
 
 
 def encode_pending(request_id: str, phase: Phase) -> bytes:
     """Write that a batch isn't complete."""
-    pending: dict[str, str] = {"status": phase, "request_id": request_id}
-    return _envelope(msgspec.json.encode(pending))
+    return msgspec.json.encode(PendingReply(Pending(phase, request_id)))
 
 
 def encode_response(position: int, reference: str | None, answer: bytes) -> bytes:
     """Write what became of a request, out of the body that it would have got alone."""
     wire = msgspec.json.decode(answer, type=_Envelope)
-    response: dict[str, Any] = {
-        "id": position,
-        "result": wire.result,
-        "success": wire.success,
-        "external_reference": reference,
-    }
-    if not wire.success:
-        response["errors"] = wire.errors
-    return msgspec.json.encode(response)
+    errors = UNSET if wire.success else wire.errors
+    return msgspec.json.encode(Response(position, wire.result, wire.success, reference, errors))
 
 
 def encode_complete(usage: Usage) -> tuple[bytes, bytes]:
@@ -178,7 +198,3 @@ def decode_status(body: bytes) -> tuple[str, str] | list[Response]:
     if result.responses is not None:
         return result.responses
     return result.status or "", result.request_id or ""
-
-
-def _envelope(result: bytes) -> bytes:
-    return _HEAD + result + _TAIL

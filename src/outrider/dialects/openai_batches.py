@@ -12,7 +12,7 @@ import msgspec
 
 from outrider.batch_types import Batch, Item, LineError, Status
 from outrider.dialects.base import convert, decode_json
-from outrider.dialects.openai_files import check_expiry, decode_object, page_object
+from outrider.dialects.openai_files import check_expiry, decode_object
 from outrider.errors import InvalidRequest, UnsupportedParameter
 
 Object = dict[str, Any]
@@ -137,6 +137,16 @@ class BatchWire(msgspec.Struct, kw_only=True):
     metadata: dict[str, str] | None
 
 
+class BatchesPage(msgspec.Struct, kw_only=True):
+    """A page of a list of batches."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchWire]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
 def read_create(body: bytes) -> NewBatch:
     """Read the body of a new batch."""
     wire = decode_json(body, CreateBody)
@@ -225,7 +235,13 @@ def encode_batch(batch: Batch) -> bytes:
 
 def encode_batches(batches: list[Batch], has_more: bool) -> bytes:
     """Write a page of batches."""
-    return msgspec.json.encode(page_object([batch_object(batch) for batch in batches], has_more))
+    page = BatchesPage(
+        data=[batch_object(batch) for batch in batches],
+        first_id=batches[0].id if batches else None,
+        last_id=batches[-1].id if batches else None,
+        has_more=has_more,
+    )
+    return msgspec.json.encode(page)
 
 
 def decode_batch(body: bytes) -> Batch:

@@ -63,6 +63,24 @@ class FileWire(msgspec.Struct, frozen=True, kw_only=True):
     status_details: str | None = None
 
 
+class FilesPage(msgspec.Struct, kw_only=True):
+    """A page of a list of files."""
+
+    object: Literal["list"] = "list"
+    data: list[FileWire]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(msgspec.Struct):
+    """What is left of a file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True
+
+
 class _ListWire(msgspec.Struct):
     data: list[FileWire]
     has_more: bool = False
@@ -162,23 +180,18 @@ def encode_file(file: StoredFile) -> bytes:
 
 def encode_files(files: list[StoredFile], has_more: bool) -> bytes:
     """Write a page of files."""
-    return msgspec.json.encode(page_object([file_object(file) for file in files], has_more))
-
-
-def page_object(data: list[Any], has_more: bool) -> Object:
-    """Give a page of objects that have ids."""
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0].id if data else None,
-        "last_id": data[-1].id if data else None,
-        "has_more": has_more,
-    }
+    page = FilesPage(
+        data=[file_object(file) for file in files],
+        first_id=files[0].id if files else None,
+        last_id=files[-1].id if files else None,
+        has_more=has_more,
+    )
+    return msgspec.json.encode(page)
 
 
 def encode_deleted(file_id: str) -> bytes:
     """Write that a file was deleted."""
-    return msgspec.json.encode({"id": file_id, "object": "file", "deleted": True})
+    return msgspec.json.encode(FileDeleted(file_id))
 
 
 def decode_file(body: bytes) -> StoredFile:

@@ -36,6 +36,7 @@ from outrider.server.embeddings import (
 )
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
+from outrider.server.health import health_of
 from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.openapi_operations import openapi_json
 from outrider.server.queue_route import QueueRoute
@@ -149,13 +150,8 @@ class Pages:
 
     async def healthz(self, http: Request) -> Response:
         """Say whether every model answers: 200, else 503."""
-        entries = self._services.catalogue.entries
-        is_ready = all(entry.provider.is_ready for entry in entries)
-        body = {
-            "status": "ok" if is_ready else "unavailable",
-            "models": {entry.name: _health(entry) for entry in entries},
-        }
-        return _json(msgspec.json.encode(body), 200 if is_ready else 503)
+        health = health_of(self._services.catalogue.entries)
+        return _json(msgspec.json.encode(health), 200 if health.status == "ok" else 503)
 
     async def openapi(self, http: Request) -> Response:
         """Describe everything that is served."""
@@ -183,22 +179,6 @@ def _card(entry: Entry) -> ModelCard:
     provider = entry.provider
     card = provider.card if isinstance(provider, LocalProvider) else ModelCard(name=entry.name)
     return msgspec.structs.replace(card, created_s=entry.created_s)
-
-
-def _health(entry: Entry) -> dict[str, object]:
-    health: dict[str, object] = {"ready": entry.provider.is_ready}
-    if isinstance(entry.provider, LocalProvider):
-        stats, client = entry.provider.stats, entry.provider.client
-        health |= {
-            "pid": client.info.pid if client.info else None,
-            "restarts": client.restarts,
-            "running": stats.num_running,
-            "waiting": stats.num_waiting,
-            "pending": entry.provider.num_pending,
-            "kv_blocks": stats.num_blocks,
-            "kv_free_blocks": stats.num_free_blocks,
-        }
-    return health
 
 
 async def refuse_path(http: Request, error: Exception) -> Response:

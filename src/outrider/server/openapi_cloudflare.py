@@ -9,6 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from outrider.dialects import openai_answers, openai_embeddings, openai_wire
+from outrider.dialects.cloudflare_batch import (
+    MAX_REFERENCE_CHARS,
+    CompleteReply,
+    PendingReply,
+)
 from outrider.dialects.cloudflare_schema import embedding_schema, text_schema
 from outrider.dialects.cloudflare_wire import (
     ERROR_CODES,
@@ -33,6 +38,11 @@ _RUN = Wire("Workers AI", errors(_STATUSES, ModelLayerError))
 _BARE = Wire("Workers AI", errors(_STATUSES, openai_answers.ErrorBody))
 _DATAOORTS = Wire("Dataoorts", errors(_STATUSES, ModelLayerError))
 _TEXT: Schema = {"type": "string"}
+_QUEUE: Schema = {
+    "type": "boolean",
+    "default": False,
+    "description": "true: the body has requests to be answered later, or asks for their answers.",
+}
 _QUERY = ("search", "task", "author", "source", "page", "per_page", "hide_experimental")
 
 
@@ -56,21 +66,33 @@ def _output(schema: Schema) -> Schema:
     return {key: value for key, value in first.items() if key not in ("required", "contentType")}
 
 
+def _queue_inputs(forms: list[Schema]) -> list[Schema]:
+    """Give the bodies of the asynchronous batch: requests of these forms, and the question."""
+    reference = {"type": ["string", "null"], "maxLength": MAX_REFERENCE_CHARS}
+    request = {"anyOf": forms, "properties": {"external_reference": reference}}
+    requests = {"type": "array", "minItems": 1, "items": {"type": "object", **request}}
+    return [
+        {"type": "object", "properties": {name: schema}, "required": [name]}
+        for name, schema in (("requests", requests), ("request_id", {"type": "string"}))
+    ]
+
+
 def cloudflare_operations() -> list[Operation]:
     """Give the operations below /client/v4, the pages' files and Dataoorts' endpoint."""
     text, vectors = text_schema(), embedding_schema()
-    inputs = Body(schema={"anyOf": [text["input"], vectors["input"]]})
-    # Calls leave out the text, and the asynchronous batch answers with its state.
-    outputs = _enveloped(_output(text["output"]), _output(vectors["output"]), {"type": "object"})
+    # The asynchronous batch is published with texts only, and without its references.
+    forms = [*text["input"]["oneOf"][:2], vectors["input"]]
+    inputs = Body(schema={"anyOf": [*forms, *_queue_inputs(forms)]})
+    outputs = _enveloped(_output(text["output"]), _output(vectors["output"]))
     return [
         post(
             _RUN,
             _ACCOUNT + "run/{model}",
             "Run a model on its own inputs.",
             inputs,
-            answers=(outputs,),
+            answers=(outputs, PendingReply, CompleteReply),
             events=(TextChunk, CallsChunk, UsageChunk, ModelLayerError),
-            query={"queueRequest": _TEXT},
+            query={"queueRequest": _QUEUE},
         ),
         *_catalogue(),
         *_openai_endpoints(),

@@ -26,6 +26,7 @@ from outrider.dialects import (
     openrouter_request,
 )
 from outrider.errors import EngineError, OutriderError, RequestError
+from outrider.server.health import Health
 from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.openapi import Body, Operation, Schema, Wire, document, errors, get, post
 from outrider.server.openapi_cloudflare import cloudflare_operations
@@ -137,8 +138,9 @@ def _openrouter() -> list[Operation]:
 
 
 def _files() -> list[Operation]:
-    """OpenAI's files; lists, and what is left of a deleted file, are written as plain objects."""
-    wire, one, page = _OPENAI, openai_files.FileWire, {"type": "object"}
+    """OpenAI's files."""
+    wire, one, page = _OPENAI, openai_files.FileWire, openai_files.FilesPage
+    gone = openai_files.FileDeleted
     fields = {name: {"type": "string"} for name in openai_files.UPLOAD_FIELDS}
     form: Schema = {
         "type": "object",
@@ -154,7 +156,7 @@ def _files() -> list[Operation]:
         post(wire, "/v1/files", "Take a file.", upload, answers=(one,)),
         get(wire, "/v1/files", "List files.", page, query=query, statuses=(400, 404, 503)),
         get(wire, path, "Show a file.", one, statuses=(404, 503)),
-        Operation("DELETE", path, "Delete a file.", wire, (page,), statuses=(404, 500, 503)),
+        Operation("DELETE", path, "Delete a file.", wire, (gone,), statuses=(404, 500, 503)),
         get(wire, path + "/content", "Read a file.", **content),
     ]
 
@@ -162,7 +164,7 @@ def _files() -> list[Operation]:
 def _batches() -> list[Operation]:
     """OpenAI's batches."""
     wire, one, path = _OPENAI, openai_batches.BatchWire, "/v1/batches/{batch_id}"
-    page, query = {"type": "object"}, {"limit": _LIMIT, "after": _TEXT}
+    page, query = openai_batches.BatchesPage, {"limit": _LIMIT, "after": _TEXT}
     create = Body(openai_batches.CreateBody)
     return [
         post(wire, "/v1/batches", "Queue the requests of a file.", create, answers=(one,)),
@@ -175,11 +177,10 @@ def _batches() -> list[Operation]:
 
 
 def _others() -> list[Operation]:
-    health = {"type": "object", "required": ["status", "models"]}
     return [
         get(
-            _OPERATING, "/healthz", "Say whether every model answers.", health,
-            other_answers={503: health},
+            _OPERATING, "/healthz", "Say whether every model answers.", Health,
+            other_answers={503: Health},
         ),
         get(
             _OPERATING, "/metrics", "Give the metrics to Prometheus.", media_type=CONTENT_TYPE
