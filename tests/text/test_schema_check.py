@@ -23,6 +23,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"$ref": "#/$defs/a", "$defs": {"a": {"items": {"$ref": "#/$defs/b"}}, "b": {"not": {}}}},
         "not at $.$defs.b isn't supported",
     ),
+    "behind an anchor": (
+        {"items": {"$ref": "#x"}, "$defs": {"a": {"$anchor": "x", "not": {}}}},
+        "not at $.$defs.a isn't supported",
+    ),
     "format alone": ({"format": "date"}, 'format at $ needs "type": "string" beside it'),
     "format of several": ({**DATE, "type": ["string", "integer"]}, "format at $ needs"),
     "unknown format": ({**DATE, "format": "regex"}, 'format at $ is "regex", which isn\'t supp'),

@@ -27,6 +27,7 @@ import msgspec
 
 from outrider.errors import EngineOverloaded, InvalidRequest
 from outrider.text.schema_check import check_schema
+from outrider.text.schema_formats import make_formats_exact
 from outrider.types import Grammar
 
 if TYPE_CHECKING:
@@ -190,14 +191,17 @@ def check_form(grammar: Grammar) -> None:
 
 
 def to_source(grammar: Grammar) -> str:
-    """Write a grammar as llguidance takes it; raises ValueError for a schema that isn't JSON."""
+    """Write a grammar as llguidance takes it; raises ValueError for a schema that can't be."""
     from llguidance import LLMatcher
 
     match grammar.kind:
         case "json_schema":
+            source, schema = grammar.source, json.loads(grammar.source)
+            if make_formats_exact(schema):
+                source = json.dumps(schema, ensure_ascii=False, allow_nan=False)
             # true and false are schemas as well, but take no options.
-            options = _JSON_OPTIONS if grammar.source.lstrip().startswith("{") else None
-            return LLMatcher.grammar_from_json_schema(grammar.source, overrides=options)
+            options = _JSON_OPTIONS if isinstance(schema, dict) else None
+            return LLMatcher.grammar_from_json_schema(source, overrides=options)
         case "lark":
             return LLMatcher.grammar_from_lark(grammar.source)
         case "regex":

@@ -82,21 +82,21 @@ def _answer(vocabulary: LLTokenizer, body: bytes) -> None:
 
 def _try_out(vocabulary: LLTokenizer, grammar: Grammar) -> str:
     """Give why a grammar can't be compiled, in one line; "" if it can."""
-    try:
-        source = to_source(grammar)
-    except ValueError as error:
-        return one_line(str(error))
-    reason = _compile(vocabulary, source)
+    reason = _compile(vocabulary, grammar)
     if not reason or grammar.kind != "json_schema":
         return one_line(reason)
     path, reason = _locate(vocabulary, json.loads(grammar.source), reason)
     return f"{path}: {one_line(reason)}"
 
 
-def _compile(vocabulary: LLTokenizer, source: str) -> str:
+def _compile(vocabulary: LLTokenizer, grammar: Grammar) -> str:
     """Give why a grammar can't be compiled; "" if it can."""
     from llguidance import LLMatcher
 
+    try:
+        source = to_source(grammar)
+    except (ValueError, RecursionError) as error:
+        return str(error)
     matcher = LLMatcher(vocabulary, source, log_level=0, limits=parser_limits())
     if not matcher.is_error():
         matcher.compute_bitmask()
@@ -115,7 +115,7 @@ def _locate(vocabulary: LLTokenizer, schema: object, reason: str) -> tuple[str, 
         if not isinstance(inner, dict):
             continue
         alone = Grammar("json_schema", json.dumps(definitions | inner), "")
-        if problem := _compile(vocabulary, to_source(alone)):
+        if problem := _compile(vocabulary, alone):
             path, reason, todo = name, problem, deque(subschemas(name, inner))
     return path, reason
 

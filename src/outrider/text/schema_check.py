@@ -57,6 +57,17 @@ def check_schema(schema: object) -> None:
     if dialect and not (isinstance(dialect, str) and _DRAFT.fullmatch(dialect)):
         raise UnenforceableSchema(f"$schema at $ is {_shown(dialect)}, which is no known draft")
     is_later = "/20" in dialect
+    for path, part in used_schemas(schema):
+        _check_keywords(path, part, is_root=part is schema)
+        if "$ref" in part:
+            _check_siblings(path, part, is_later)
+
+
+def used_schemas(schema: object) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give a schema and all that it uses, also by reference, once and with their paths.
+
+    Raises `UnenforceableSchema` for a reference that leads nowhere, after what refers there.
+    """
     seen: set[int] = set()
     todo: list[tuple[str, object]] = [("$", schema)]
     while todo:
@@ -64,10 +75,9 @@ def check_schema(schema: object) -> None:
         if not isinstance(part, dict) or id(part) in seen:
             continue
         seen.add(id(part))
-        _check_keywords(path, part, is_root=part is schema)
+        yield path, part
         if "$ref" in part:
-            _check_siblings(path, part, is_later)
-            todo.append(_resolve(path, part["$ref"], schema))
+            todo += _resolve(path, part["$ref"], schema)
         todo += reversed(list(subschemas(path, part)))
 
 
@@ -133,13 +143,14 @@ def _check_siblings(path: str, schema: dict[str, Any], is_later: bool) -> None:
         )
 
 
-def _resolve(path: str, reference: object, root: object) -> tuple[str, object]:
+def _resolve(path: str, reference: object, root: object) -> list[tuple[str, object]]:
+    """Find what a reference means; of an anchor all places that have it."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         raise UnenforceableSchema(
             f"$ref at {path} is {_shown(reference)}; references inside of the schema are supported"
         )
     if reference != "#" and not reference.startswith("#/"):
-        return "$", None  # an anchor: finding it is left to the compiler, which refuses others
+        return list(_anchored(unquote(reference[1:]), root))  # none: the compiler refuses it
     target = root
     pointer = unquote(reference[2:]).split("/") if len(reference) > 2 else []
     steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer]
@@ -150,7 +161,19 @@ def _resolve(path: str, reference: object, root: object) -> tuple[str, object]:
             target = target[int(step)]
         else:
             raise UnenforceableSchema(f"$ref at {path} is {_shown(reference)}, which isn't there")
-    return "$" + "".join(map(_step, steps)), target
+    return [("$" + "".join(map(_step, steps)), target)]
+
+
+def _anchored(name: str, root: object) -> Iterator[tuple[str, object]]:
+    todo: list[tuple[str, object]] = [("$", root)]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, dict):
+            if value.get("$anchor") == name:
+                yield path, value
+            todo += ((path + _step(key), inner) for key, inner in value.items())
+        elif isinstance(value, list):
+            todo += ((f"{path}[{index}]", inner) for index, inner in enumerate(value))
 
 
 def _step(name: str) -> str:

@@ -7,12 +7,14 @@ doesn't describe an object. Whether a schema can be enforced is found out when i
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from outrider.errors import InvalidRequest
 from outrider.text.schema_check import UnenforceableSchema, check_schema
+from outrider.text.schema_formats import make_formats_exact
 from outrider.types import Grammar, NamedTool, Tool
 
 # A model that doesn't find the end of a list would fill its whole context with calls.
@@ -82,6 +84,8 @@ def _schema_json(index: int, tool: Tool) -> str:
     schema["type"] = "object"
     try:
         check_schema(schema)
+        schema = copy.deepcopy(schema)  # the prompt shows the tool as it was declared
+        make_formats_exact(schema)
     except (UnenforceableSchema, RecursionError) as error:
         param = f"tools[{index}].function.parameters"
         raise InvalidRequest(f"{param} can't be enforced: {error}", param) from error
@@ -100,6 +104,7 @@ def _form_json(form: Grammar) -> str:
         )
     try:
         check_schema(schema)
+        make_formats_exact(schema)
     except (UnenforceableSchema, RecursionError) as error:
         raise InvalidRequest(f"{form.param} can't be enforced: {error}", form.param) from error
     return json.dumps(schema | {"x-guidance": _OPTIONS}, ensure_ascii=False)
