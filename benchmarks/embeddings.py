@@ -23,6 +23,7 @@ from prompts import WORD_TEXT
 from outrider import EmbeddingModel, config
 from outrider.checkpoints.store import Store
 from outrider.machine import num_cores
+from outrider.settings import DEFAULT_EMBEDDING_MODEL
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[list[str]], Vectors]
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--texts", type=int, default=256)
     arguments = parser.parse_args()
-    path = Store(config.load().home).resolve(config.DEFAULT_EMBEDDING_MODEL)
+    path = Store(config.load().home).resolve(DEFAULT_EMBEDDING_MODEL)
     ours: Embed = EmbeddingModel(str(path), threads=arguments.threads).embed
     name, theirs = load_peer(str(path), arguments.threads)
     print(f"{arguments.threads} threads; {name}; {arguments.texts} texts, median of rounds")

@@ -29,6 +29,7 @@ from outrider.checkpoints.progress import no_progress
 from outrider.checkpoints.store import Store
 from outrider.engine.cost import ModelCost
 from outrider.machine import num_cores
+from outrider.settings import DEFAULT_MODEL
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -98,7 +99,7 @@ def announce(arguments: argparse.Namespace) -> None:
 
 def find_model(model: str, arguments: argparse.Namespace, home: Path) -> Path:
     if model == "smollm2":
-        return Store(home).resolve(config.DEFAULT_MODEL)
+        return Store(home).resolve(DEFAULT_MODEL)
     from slice_file import find_or_make  # needs the package gguf, others don't
 
     return Path(arguments.slice or find_or_make(arguments.cache))

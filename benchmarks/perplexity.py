@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from versions import describe_machine
 
-from outrider import LLM, config
+from outrider import LLM
+from outrider.settings import DEFAULT_MODEL
 
 LIMIT = 0.005  # how much higher int8 may be
 ROOT = Path(__file__).parent.parent
@@ -69,7 +70,7 @@ def compare(reference: list[float], other: list[float]) -> tuple[float, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=config.DEFAULT_MODEL)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--windows", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("files", nargs="*", type=Path)

@@ -43,6 +43,7 @@ import outrider
 from outrider import config
 from outrider.checkpoints.store import Store
 from outrider.engine.loader import load_engine
+from outrider.settings import DEFAULT_MODEL
 from outrider.text.prompt import PromptEncoder
 
 PEER_SLOTS, PEER_SLOT_TOKENS = 20, 2560
@@ -99,7 +100,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=config.DEFAULT_MODEL)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clients", type=numbers, default=[], help="closed loop, as 1,16")

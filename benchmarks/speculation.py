@@ -23,6 +23,7 @@ from outrider import config
 from outrider.engine.loader import LoadedModel, load_engine
 from outrider.engine.protocol import Submit
 from outrider.machine import num_cores
+from outrider.settings import DEFAULT_MODEL
 from outrider.text.prompt import PromptEncoder
 from outrider.types import Message, SamplingParams
 
@@ -181,7 +182,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=config.DEFAULT_MODEL)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--seqs", default="1,4,16", help="1: each task alone; else all together")
     parser.add_argument("--only", default="", help="kinds of work whose name contains this")
     parser.add_argument("--rounds", type=int, default=3)

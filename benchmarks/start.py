@@ -23,6 +23,7 @@ from outrider.checkpoints.packed import ensure_packed
 from outrider.checkpoints.packed_format import map_packed
 from outrider.checkpoints.progress import no_progress
 from outrider.checkpoints.store import Store
+from outrider.settings import DEFAULT_MODEL
 
 MIB = 1 << 20
 START_TARGET_S = 1.5
@@ -32,7 +33,7 @@ NUM_REQUESTS, REQUEST_TOKENS = 4, 144
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=config.DEFAULT_MODEL)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("build/bench-start.json"))
     arguments = parser.parse_args()

@@ -32,6 +32,7 @@ from outrider.engine.runner import ModelRunner
 from outrider.errors import InvalidRequest
 from outrider.machine import describe_cpu, num_cores
 from outrider.model.batch import Batch
+from outrider.settings import DEFAULT_MODEL
 from outrider.text.tokenizer import Tokenizer
 from outrider.types import Grammar, SamplingParams
 
@@ -59,7 +60,7 @@ Figures = dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=config.DEFAULT_MODEL)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--parts", nargs="+", default=["masks", "throughput"])
     parser.add_argument("--out", type=Path, default=Path("build/bench-structured.json"))

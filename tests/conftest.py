@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider import config
+from outrider import config, settings
 from outrider.checkpoints.store import Store
 from outrider.errors import StoreError
 
@@ -24,13 +24,13 @@ def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def model_path() -> Path:
     """The default model's file; pulled if it isn't there, skipped where it can't be."""
-    return _pulled(config.DEFAULT_MODEL)
+    return _pulled(settings.DEFAULT_MODEL)
 
 
 @pytest.fixture(scope="session")
 def embedding_model_path() -> Path:
     """The folder of the default embedding model; the same as `model_path`."""
-    return _pulled(config.DEFAULT_EMBEDDING_MODEL)
+    return _pulled(settings.DEFAULT_EMBEDDING_MODEL)
 
 
 def _pulled(name: str) -> Path:

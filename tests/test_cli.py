@@ -18,7 +18,7 @@ import pytest
 
 from outrider import __version__
 from outrider.__main__ import EXIT_ERROR, EXIT_INTERRUPTED, run
-from outrider.config import SETTINGS
+from outrider.settings import SETTINGS
 from tiny_models import random_llama, write_gguf
 
 OUTRIDER = [sys.executable, "-m", "outrider"]

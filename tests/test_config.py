@@ -11,16 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from outrider import config
-from outrider.config import (
-    ENGINE_SETTINGS,
-    SERVER_SETTINGS,
-    SETTINGS,
-    STORE_SETTINGS,
-    EngineConfig,
-    ServerConfig,
-    Setting,
-)
+from outrider.config import EngineConfig, ServerConfig
 from outrider.errors import ConfigError
+from outrider.settings import ENGINE_SETTINGS, SERVER_SETTINGS, SETTINGS, STORE_SETTINGS, Setting
 
 ROWS = {row.name: row for row in SETTINGS}
 

@@ -18,21 +18,21 @@ import pytest
 from starlette.routing import Route
 
 from outrider import errors
-from outrider.config import (
-    DEFAULT_MODEL,
-    ENGINE_SETTINGS,
-    SERVER_SETTINGS,
-    SETTINGS,
-    STORE_SETTINGS,
-    ServerConfig,
-    Setting,
-)
+from outrider.config import ServerConfig
 from outrider.dialects import openai, openrouter
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.dataoorts import Dataoorts
 from outrider.gateway.catalogue import Catalogue
 from outrider.server.app import build_app
+from outrider.settings import (
+    DEFAULT_MODEL,
+    ENGINE_SETTINGS,
+    SERVER_SETTINGS,
+    SETTINGS,
+    STORE_SETTINGS,
+    Setting,
+)
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -15,8 +15,9 @@ import typer
 from outrider.cli_bench_rounds import Rounds, measure
 from outrider.cli_serve import ModelName, choose_model, prepare
 from outrider.cli_settings import say, with_settings
-from outrider.config import ENGINE_SETTINGS, STORE_SETTINGS, Configuration, EngineConfig
+from outrider.config import Configuration, EngineConfig
 from outrider.errors import ConfigError
+from outrider.settings import ENGINE_SETTINGS, STORE_SETTINGS
 
 if TYPE_CHECKING:
     from outrider.engine.loader import LoadedModel

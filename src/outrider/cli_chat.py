@@ -18,8 +18,9 @@ import typer
 from outrider.cli_sampling import MaxTokens, Sampling, Seed, parse_sampling
 from outrider.cli_serve import ModelName, choose_model, prepare
 from outrider.cli_settings import engine_flags, say, with_settings
-from outrider.config import ENGINE_SETTINGS, STORE_SETTINGS, Configuration
+from outrider.config import Configuration
 from outrider.errors import ConfigError, RequestError
+from outrider.settings import ENGINE_SETTINGS, STORE_SETTINGS
 
 if TYPE_CHECKING:
     from outrider.llm import LLM

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from outrider.cli_settings import with_settings
-from outrider.config import DEFAULT_EMBEDDING_MODEL, ENGINE_SETTINGS, STORE_SETTINGS, Configuration
+from outrider.config import Configuration
 from outrider.errors import ConfigError
+from outrider.settings import DEFAULT_EMBEDDING_MODEL, ENGINE_SETTINGS, STORE_SETTINGS
 
 _ROWS = [row for row in ENGINE_SETTINGS if row.name in ("threads", "isa")]
 LINES_AT_ONCE = 1024

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from outrider.cli_settings import with_settings
-from outrider.config import DEFAULT_MODEL, ENGINE_SETTINGS, STORE_SETTINGS, Configuration
+from outrider.config import Configuration
+from outrider.settings import DEFAULT_MODEL, ENGINE_SETTINGS, STORE_SETTINGS
 
 if TYPE_CHECKING:
     from outrider.checkpoints.packed_format import TensorEntry

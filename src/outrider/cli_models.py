@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from outrider.cli_settings import as_bytes, progress_bar, say, with_settings
-from outrider.config import DEFAULT_MODEL, STORE_SETTINGS, Configuration
+from outrider.config import Configuration
+from outrider.settings import DEFAULT_MODEL, STORE_SETTINGS
 
 Name = Annotated[str, typer.Argument(help="Model name, or hf:OWNER/REPOSITORY.", metavar="NAME")]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outrider.cli_settings import progress_bar, with_settings
-from outrider.config import SETTINGS, Configuration, changed
+from outrider.config import Configuration, changed
+from outrider.settings import SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,14 +17,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import typer
 
-from outrider.config import (
-    ENGINE_SETTINGS,
-    SERVER_SETTINGS,
-    STORE_SETTINGS,
-    Configuration,
-    Setting,
-    load,
-)
+from outrider.config import Configuration, load
+from outrider.settings import ENGINE_SETTINGS, SERVER_SETTINGS, STORE_SETTINGS, Setting
 
 if TYPE_CHECKING:
     from outrider.checkpoints.progress import Progress

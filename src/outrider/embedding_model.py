@@ -21,6 +21,7 @@ from outrider.engine.loader import make_context
 from outrider.engine.protocol import Embed
 from outrider.errors import ConfigError, InvalidRequest
 from outrider.model.config import Pooling
+from outrider.settings import DEFAULT_EMBEDDING_MODEL
 from outrider.text.embedding_tokenizer import EmbeddingTokenizer
 
 _SETTINGS = ("threads", "isa", "home")
@@ -36,7 +37,7 @@ class EmbeddingModel:
 
     def __init__(
         self,
-        name_or_path: str = config.DEFAULT_EMBEDDING_MODEL,
+        name_or_path: str = DEFAULT_EMBEDDING_MODEL,
         weights: str = "auto",
         **settings: str | int,
     ) -> None:

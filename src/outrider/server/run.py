@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from outrider.checkpoints.bert_folder import BertFolder, find_encoder
 from outrider.checkpoints.packed_format import Header, map_packed
 from outrider.checkpoints.store import Store
-from outrider.config import DEFAULT_EMBEDDING_MODEL, EngineConfig, ServerConfig
+from outrider.config import EngineConfig, ServerConfig
 from outrider.engine.client import EngineClient
 from outrider.errors import ConfigError
 from outrider.functions.runner import check_installed
@@ -33,6 +33,7 @@ from outrider.server.app import build_app, encode_error
 from outrider.server.connection import server_settings
 from outrider.server.data_entry import DataEntry
 from outrider.server.image_hosts import ImageHosts
+from outrider.settings import DEFAULT_EMBEDDING_MODEL
 from outrider.text.chat import chat_format
 from outrider.text.embedding_tokenizer import EmbeddingTokenizer
 from outrider.text.tokenizer import Tokenizer
