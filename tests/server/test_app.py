@@ -63,6 +63,7 @@ def test_a_whole_answer_has_the_wires_form(path: str, server: Running) -> None:
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
     assert int(reply.headers["content-length"]) == len(reply.body)
+    assert reply.headers["x-outrider-attempts"] == "local:200"
     body = reply.json()
     if path == NATIVE:
         assert body["success"] is True
@@ -83,6 +84,7 @@ def test_a_streamed_answer_has_the_wires_form(path: str, server: Running) -> Non
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert reply.headers["cache-control"] == "no-store"
+    assert reply.headers["x-outrider-attempts"] == "local:200"
     *chunks, done = payloads(reply.body)
     assert done == b"[DONE]"
     texts: list[str] = []

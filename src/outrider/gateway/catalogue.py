@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from outrider.errors import ConfigError, ModelNotFound
+from outrider.gateway.endpoint import Endpoint, Host
 from outrider.gateway.known_ids import known_ids
 from outrider.gateway.provider import Provider
 
@@ -28,6 +29,11 @@ class Entry:
     def name(self) -> str:
         """The name that answers carry."""
         return self.provider.name
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Who answers for the model: so far the engine of this server."""
+        return (Endpoint(host=Host(), model=self.name, provider=self.provider),)
 
 
 class Catalogue:

@@ -111,7 +111,8 @@ class ItemRunner:
     async def _generate(self, call: GenerateCall, exchange: Exchange) -> tuple[bytes, Usage]:
         request, models = call.decoded.request, call.decoded.models
         names = (request.model,) if models is None else models
-        provider = self._services.catalogue.find(*names).provider
+        routing, trace = call.decoded.routing, exchange.trace
+        provider = self._services.router.route(names, routing, exchange.caller, trace)
         exchange.model = provider.name
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 
 from starlette.datastructures import Headers
 
+from outrider.routing_types import Caller, Trace
 from outrider.server.metrics import Metrics
 from outrider.types import Completed, Event, Finished, TextDelta, ToolCallDelta, Usage
 
@@ -29,6 +30,8 @@ class Exchange:
         self.path = path
         self.request_id = new_request_id()
         self.cache_salt = salt_of(headers)
+        self.caller = Caller()
+        self.trace = Trace()
         self.created_s = int(time.time())
         self.model = ""  # of the catalogue; empty until it is known
         self.status = 0
@@ -67,6 +70,11 @@ class Exchange:
         """Take note of the tokens of an answer without events."""
         self._usage = usage
 
+    @property
+    def attempts(self) -> str:
+        """Who was asked so far and with what status, as `x-outrider-attempts` shows it."""
+        return ",".join(f"{each.provider}:{each.status}" for each in self.trace.attempts)
+
     def finish(self, metrics: Metrics) -> None:
         """Count the request and write its line."""
         usage = self._usage
@@ -80,7 +88,8 @@ class Exchange:
                 metrics.tokens.labels(self.model, kind).inc(count)
         logger.info(
             "request_id=%s wire=%s path=%s status=%d model=%s prompt_tokens=%s "
-            "completion_tokens=%s cached_tokens=%s ttft_s=%s e2e_s=%.3f finish_reason=%s error=%s",
+            "completion_tokens=%s cached_tokens=%s ttft_s=%s e2e_s=%.3f finish_reason=%s error=%s "
+            "attempts=%s",
             self.request_id,
             self.wire,
             _printable(self.path),
@@ -93,6 +102,7 @@ class Exchange:
             time.perf_counter() - self._begin,
             ",".join(self._reasons) or "-",
             self.error_code or "-",
+            self.attempts or "-",
         )
 
 

@@ -26,6 +26,7 @@ from outrider.functions.runner import FunctionRunner
 from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
+from outrider.gateway.router import Router
 from outrider.server.body import ClientGone, read_body, wait_for_disconnect
 from outrider.server.exchange import STATUS_CLIENT_GONE, Exchange
 from outrider.server.image_fetch import ImageFetcher
@@ -47,6 +48,7 @@ class Services:
     embeddings: EmbeddingCatalogue
     images: ImageFetcher
     functions: FunctionRounds
+    router: Router
 
     @classmethod
     def of(
@@ -60,6 +62,7 @@ class Services:
             embeddings,
             ImageFetcher(config),
             FunctionRounds(FunctionRunner() if config.functions else None),
+            Router(catalogue),
         )
 
 
@@ -138,7 +141,9 @@ class _Answer:
         del body  # it may hold megabytes of images
         request = decoded.request
         names = (request.model,) if decoded.models is None else decoded.models
-        provider = self._services.catalogue.find(*names).provider
+        provider = self._services.router.route(
+            names, decoded.routing, exchange.caller, exchange.trace
+        )
         exchange.model = provider.name
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
@@ -171,7 +176,7 @@ class _Answer:
         exchange = self._exchange
         return reply_headers(
             self._dialect, exchange.request_id, exchange.created_s, decoded.ignored
-        )
+        ) | attempts_header(exchange)
 
     async def _stream(self, events: AsyncGenerator[Event, None], decoded: Decoded) -> None:
         encoder = self._dialect.stream_encoder(decoded)
@@ -214,11 +219,17 @@ async def reply_error(
     """Send an error as a whole answer."""
     exchange.status, body = dialect.encode_error(error, exchange.request_id)
     headers = reply_headers(dialect, exchange.request_id, exchange.created_s)
+    headers |= attempts_header(exchange)
     if isinstance(error, EngineOverloaded):
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, RequestTimeout):  # else a client that trickles keeps its connection
         headers["connection"] = "close"
     await reply(send, exchange.status, body, headers)
+
+
+def attempts_header(exchange: Exchange) -> dict[str, str]:
+    """Give the header that names the hosts that were asked; none before the first."""
+    return {"x-outrider-attempts": exchange.attempts} if exchange.attempts else {}
 
 
 def _internal(error: Exception) -> str:

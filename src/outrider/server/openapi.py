@@ -28,8 +28,13 @@ _TREATMENTS = {
 _HEADERS = {
     "x-request-id": "The id of the request in the server's log.",
     "x-outrider-ignored": "Names of the fields that were ignored.",
+    "x-outrider-attempts": "Who was asked and with what status, such as vllm:503,local:200.",
 }
-_ERROR_HEADERS = {"x-request-id": _HEADERS["x-request-id"], "retry-after": "Seconds to wait."}
+_ERROR_HEADERS = {
+    "x-request-id": _HEADERS["x-request-id"],
+    "x-outrider-attempts": _HEADERS["x-outrider-attempts"],
+    "retry-after": "Seconds to wait.",
+}
 
 
 @dataclass(frozen=True)
