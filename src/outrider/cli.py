@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from outrider import __version__, cli_bench, cli_chat, cli_embed, cli_inspect, cli_models, cli_serve
+from outrider import (
+    __version__,
+    cli_bench,
+    cli_chat,
+    cli_embed,
+    cli_inspect,
+    cli_keys,
+    cli_models,
+    cli_serve,
+)
 
 app = typer.Typer(
     name="outrider",
@@ -44,6 +53,7 @@ def main(
 _SERVING, _TALKING, _MODELS = "Serve", "Talk", "Models"
 
 app.command(rich_help_panel=_SERVING)(cli_serve.serve)
+app.add_typer(cli_keys.app, name="keys", rich_help_panel=_SERVING)
 app.command(rich_help_panel=_TALKING)(cli_chat.chat)
 app.command(rich_help_panel=_TALKING)(cli_chat.generate)
 app.command(rich_help_panel=_TALKING)(cli_embed.embed)

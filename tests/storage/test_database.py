@@ -174,7 +174,7 @@ def test_migrations_go_down_and_up_again_with_a_copy_made_before(folder: DataFol
     with engine.connect() as connection:
         tables = connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'table'"))
         assert set(tables) == {"alembic_version"}
-    copy = path.with_name("outrider.db.before-0001")
+    copy = path.with_name(f"outrider.db.before-{HEAD}")
     assert copy.stat().st_mode & 0o777 == 0o600
     assert sqlite3.connect(copy).execute("SELECT id FROM files").fetchall() == [("a",)]
     assert run(path, all_file_ids) == [[]]

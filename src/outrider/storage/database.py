@@ -131,6 +131,17 @@ class Database:
         return refusal(self.path, reason)
 
 
+def is_current(path: Path) -> bool:
+    """Say whether there is a database of this version's schema; raises `StorageError`."""
+    if not path.exists():
+        return False
+    try:
+        with _engine(path).connect() as connection:
+            return current(connection) == HEAD
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise refusal(path, str(getattr(error, "orig", None) or error)) from error
+
+
 def _settle(done: asyncio.Future[Any], task: asyncio.Task[list[Any]], index: int) -> None:
     if task.cancelled():
         done.cancel()

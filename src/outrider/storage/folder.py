@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from outrider.errors import StorageError
 
+DATABASE_NAME = "outrider.db"
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 
@@ -43,7 +44,7 @@ class DataFolder:
     @property
     def database_path(self) -> Path:
         """Where the database is."""
-        return self.path / "outrider.db"
+        return self.path / DATABASE_NAME
 
     def close(self) -> None:
         """Let others use the folder."""

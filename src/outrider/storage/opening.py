@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from outrider.storage.database import Database
+from outrider.storage.database import Database, is_current
 from outrider.storage.files import all_file_ids
-from outrider.storage.folder import DataFolder
+from outrider.storage.folder import DATABASE_NAME, DataFolder
 
 logger = logging.getLogger(__name__)
 
@@ -58,3 +59,21 @@ async def open_storage(path: Path) -> Storage:
         await storage.close()
         raise
     return storage
+
+
+@asynccontextmanager
+async def beside_a_server(path: Path) -> AsyncIterator[Database]:
+    """Open the database of a data folder that a server may be using; raises `StorageError`.
+
+    It is made or migrated only where no server is.
+    """
+    name = path / DATABASE_NAME
+    folder = None if await asyncio.to_thread(is_current, name) else DataFolder(path)
+    database = Database(name)
+    try:
+        await database.open()
+        yield database
+    finally:
+        await database.close()
+        if folder is not None:
+            folder.close()

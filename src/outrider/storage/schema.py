@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     ForeignKey,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     Table,
 )
 
-HEAD = "0001"  # the newest migration
+HEAD = "0002"  # the newest migration
 
 metadata = MetaData()
 
@@ -87,4 +88,31 @@ batch_items = Table(
     Column("result", LargeBinary),  # until it stands in a file
     Index("batch_items_by_state", "batch", "is_done", "position"),
     sqlite_with_rowid=False,
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("label", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("created_s", BigInteger, nullable=False),
+    Column("updated_s", BigInteger),
+    Column("expires_s", BigInteger),
+    Column("deleted_s", BigInteger),
+    Column("is_disabled", Boolean, nullable=False),
+    Column("allowed_models", JSON, nullable=False),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("limit_microusd", BigInteger),
+    Column("limit_reset", String),
+)
+
+# One row, whose number grows with every change of a key.
+key_changes = Table(
+    "key_changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
 )

@@ -1,0 +1,1 @@
+"""Who may send requests, and what they use: keys, limits, budgets, the ledger."""

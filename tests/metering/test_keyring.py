@@ -1,0 +1,83 @@
+"""The keys in memory: who may use them, and what happens to requests when they can't be used."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from metering.test_keys import key
+from outrider.errors import Unauthorized
+from outrider.metering.keyring import Keyring
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_key_is_found_by_its_id_until_it_can_not_be_used() -> None:
+    clock = Clock()
+    ring = Keyring(clock)
+    good, dying = key("good"), key("dying", expires_s=1001)
+    ring.replace([good, dying])
+    assert ring.use(good.id) == good
+    assert ring.use(dying.id) == dying
+    assert ring.use("unknown") is None
+    clock.now_s = 1001.0
+    with pytest.raises(Unauthorized, match="has expired"):
+        ring.use(dying.id)
+    assert ring.get(dying.id) == dying
+    assert ring.has_usable_keys
+    ring.replace([key("good", is_disabled=True), dying])
+    with pytest.raises(Unauthorized, match="was disabled"):
+        ring.use(good.id)
+    assert not ring.has_usable_keys
+
+
+def test_what_runs_on_a_key_is_ended_with_it_and_nothing_else_is() -> None:
+    async def main() -> None:
+        ring = Keyring(Clock())
+        good, bad = key("good"), key("bad")
+        ring.replace([good, bad])
+        with ring.lease(good.id) as safe, ring.lease("") as free, ring.lease(bad.id) as one:
+            with ring.lease(bad.id) as two:
+                ring.replace([good, key("bad", deleted_s=1)])
+                assert "was revoked" in (await one).message
+                assert "was revoked" in (await two).message
+            ring.replace([good, key("bad", deleted_s=1)])  # told once is enough
+            assert not safe.done()
+            assert not free.done()
+
+    asyncio.run(main())
+
+
+def test_what_runs_when_a_key_expires_is_ended_at_the_next_look() -> None:
+    async def main() -> None:
+        clock = Clock()
+        ring = Keyring(clock)
+        dying = key("dying", expires_s=1005)
+        ring.replace([dying])
+        with ring.lease(dying.id) as ending:
+            ring.end_faulty()
+            assert not ending.done()
+            clock.now_s = 1005.0
+            ring.end_faulty()
+            assert "has expired" in ending.result().message
+
+    asyncio.run(main())
+
+
+def test_a_ring_forgets_leases_that_are_over() -> None:
+    async def main() -> None:
+        ring = Keyring(Clock())
+        ring.replace([key()])
+        for _ in range(3):
+            with ring.lease(key().id), ring.lease(key().id):
+                pass
+        assert not ring._leases
+
+    asyncio.run(main())
