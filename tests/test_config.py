@@ -56,7 +56,7 @@ def test_every_default_is_a_value_that_its_own_row_accepts(row: Setting) -> None
 
 
 def test_nothing_given_gives_the_defaults_with_an_absolute_home() -> None:
-    engine, server, home = config.load(env={})
+    engine, server, home, _ = config.load(env={})
     assert home == Path("~/.cache/outrider").expanduser()
     assert engine == msgspec.structs.replace(EngineConfig(), home=str(home))
     assert server == ServerConfig()
@@ -65,7 +65,7 @@ def test_nothing_given_gives_the_defaults_with_an_absolute_home() -> None:
 def test_a_flag_wins_over_a_variable_over_the_file_over_the_default() -> None:
     Path("outrider.toml").write_text("port = 1\nthreads = 1\nmax_queue = 1\n")
     env = {"OUTRIDER_PORT": "2", "OUTRIDER_THREADS": "2"}
-    engine, server, _ = config.load({"port": 3, "max_num_seqs": None}, env)
+    engine, server, *_ = config.load({"port": 3, "max_num_seqs": None}, env)
     assert (server.port, engine.threads, server.max_queue) == (3, 2, 1)
     assert engine.max_num_seqs == ROWS["max_num_seqs"].default
 
@@ -79,7 +79,7 @@ def test_a_named_file_is_read_instead_of_the_usual_one(tmp_path: Path) -> None:
     Path("outrider.toml").write_text("port = 1\n")
     other = tmp_path / "other.toml"
     other.write_text('weights = "q8"\nprefix_cache = false\n')
-    engine, server, _ = config.load(env={}, file=other)
+    engine, server, *_ = config.load(env={}, file=other)
     assert (engine.weights, engine.prefix_cache, server.port) == ("q8", False, 8000)
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from outrider.config_providers import ProviderConfig, read_providers
 from outrider.errors import ConfigError
 from outrider.settings import (
     CONFIG_FILE,
@@ -25,6 +26,8 @@ from outrider.settings import (
     Setting,
     Value,
 )
+
+PROVIDERS = "providers"
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +79,7 @@ class Configuration(NamedTuple):
     engine: EngineConfig
     server: ServerConfig
     home: Path
+    providers: tuple[ProviderConfig, ...] = ()
 
 
 def load(
@@ -87,16 +91,22 @@ def load(
 
     `file` must exist; without one, outrider.toml in the working folder is read if it is there.
     """
+    environment = os.environ if env is None else env
     values: dict[str, Value] = {row.name: row.default for row in SETTINGS}
-    values |= _from_file(file)
-    values |= _from_env(os.environ if env is None else env)
+    from_file, providers = _from_file(file, environment)
+    values |= from_file
+    secrets = {one.api_key.variable for one in providers if one.api_key is not None}
+    values |= _from_env({name: text for name, text in environment.items() if name not in secrets})
     values |= _from_flags(flags or {})
     home = _folder("home", str(values["home"]))
     values["home"] = str(home)
     engine = {name: values[name] for name in EngineConfig.__struct_fields__}
     server = {name: values[name] for name in ServerConfig.__struct_fields__}
     return Configuration(
-        msgspec.convert(engine, EngineConfig), msgspec.convert(server, ServerConfig), home
+        msgspec.convert(engine, EngineConfig),
+        msgspec.convert(server, ServerConfig),
+        home,
+        providers,
     )
 
 
@@ -156,23 +166,34 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Value]:
     return values
 
 
-def _from_file(file: Path | None) -> dict[str, Value]:
+def _from_file(
+    file: Path | None, env: Mapping[str, str]
+) -> tuple[dict[str, Value], tuple[ProviderConfig, ...]]:
+    """Read the settings and the providers of a file."""
     path = file or Path(CONFIG_FILE)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if file is None:
-            return {}
+            return {}, ()
         raise ConfigError(f"{path}: no such file; --config names a TOML file") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; it can't be read as settings") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    try:
+        providers = read_providers(table.pop(PROVIDERS, {}), env)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}") from None
+    return _settings_of(table, path), providers
+
+
+def _settings_of(table: Mapping[str, object], path: Path) -> dict[str, Value]:
     rows = {row.name: row for row in SETTINGS}
     values = {}
     for key, value in table.items():
         if key not in rows:
-            raise ConfigError(f"{path}: unknown key {key}{nearest(key, rows)}")
+            raise ConfigError(f"{path}: unknown key {key}{nearest(key, [*rows, PROVIDERS])}")
         # In TOML a number is a number: port = "8000" is as wrong as isa = 2.
         kind = type(rows[key].default)
         if type(value) is not (list if kind is tuple else kind):
