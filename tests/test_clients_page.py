@@ -20,6 +20,7 @@ WORDS = {
     "schema": r"schema",
     "image": r"image",
     "embeddings": r"vectors",
+    "batch": r"batch",
     "error": r"errors",
 }
 ROW = re.compile(r"^\| \[`([^`]+)`\]\(\.\./tests/clients/([^)]+)\) ([\d.]+)([^|]*)\|[^|]*\|(.*)\|$")

@@ -11,10 +11,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,7 @@ ADDRESS = re.compile(r"on (http://127\.0\.0\.1:\d+);")
 CF_CHAT = "@cf/meta/llama-4-scout-17b-16e-instruct"
 CF_EMBEDDINGS = "@cf/baai/bge-small-en-v1.5"
 PATIENCE_S = 60
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,15 @@ class Server:
     url: str
     model: str
     embedding_model: str = ""
+
+
+def wait_for(ask: Callable[[], Any], is_done: Callable[[Any], bool]) -> Any:
+    """Ask until the answer says that it is done."""
+    end_s = time.monotonic() + PATIENCE_S
+    while not is_done(answer := ask()):
+        assert time.monotonic() < end_s, answer
+        time.sleep(POLL_S)
+    return answer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,10 +75,11 @@ def serving(python: str, *options: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def words(python: str) -> Iterator[Server]:
+def words(python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model, embedding_model = "smollm2-135m-instruct", "all-minilm-l6-v2"
     aliases = [f"--alias={CF_CHAT}={model}", f"--alias={CF_EMBEDDINGS}={embedding_model}"]
-    options = [model, f"--embedding-model={embedding_model}", *aliases]
+    folder = tmp_path_factory.mktemp("words")
+    options = [model, f"--embedding-model={embedding_model}", f"--data-dir={folder}", *aliases]
     with serving(python, *options) as url:
         yield Server(url, model, embedding_model)
 

@@ -39,6 +39,21 @@ FORMAT: Any = {
     "type": "json_schema",
     "json_schema": {"name": "colour", "strict": True, "schema": SCHEMA},
 }
+# Lines of a batch: one is answered, one is refused.
+BATCH_LINES = [
+    {
+        "custom_id": name,
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {
+            "model": "smollm2-135m-instruct",
+            "messages": [{"role": "user", "content": "Name a river."}],
+            "max_tokens": 8,
+            "temperature": temperature,
+        },
+    }
+    for name, temperature in (("good", 0), ("bad", 3))
+]
 TEXTS = ["The tide rises.", "The moon pulls the sea.", "Bread needs yeast."]
 NUM_DIMENSIONS = 384  # of all-minilm-l6-v2
 ACCOUNT = "0123456789abcdef0123456789abcdef"

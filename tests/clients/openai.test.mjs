@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import OpenAI from "openai";
+import { setTimeout } from "node:timers/promises";
+import OpenAI, { toFile } from "openai";
 import { checkColour, checkVectors, eyes, material, user, words } from "./node_material.mjs";
 
 const connect = (server) => new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "key", maxRetries: 0 });
@@ -80,6 +81,32 @@ test("texts become vectors", async () => {
     input: material.TEXTS,
   });
   checkVectors(assert, answer.data.map((item) => item.embedding));
+});
+
+test("a batch of a file runs", async () => {
+  const lines = material.BATCH_LINES.map((line) => `${JSON.stringify(line)}\n`).join("");
+  const file = await client.files.create({
+    file: await toFile(Buffer.from(lines), "lines.jsonl"),
+    purpose: "batch",
+  });
+  let batch = await client.batches.create({
+    input_file_id: file.id,
+    endpoint: "/v1/chat/completions",
+    completion_window: "24h",
+  });
+  while (batch.status !== "completed") {
+    assert.ok(["validating", "in_progress", "finalizing"].includes(batch.status));
+    await setTimeout(50);
+    batch = await client.batches.retrieve(batch.id);
+  }
+  assert.deepEqual(batch.request_counts, { total: 2, completed: 1, failed: 1 });
+  const read = async (id) => JSON.parse(await (await client.files.content(id)).text());
+  const answer = await read(batch.output_file_id);
+  assert.equal(answer.custom_id, "good");
+  assert.ok(answer.response.body.choices[0].message.content);
+  assert.equal((await read(batch.error_file_id)).custom_id, "bad");
+  assert.ok((await client.files.delete(file.id)).deleted);
+  await assert.rejects(client.files.retrieve(file.id), OpenAI.NotFoundError);
 });
 
 test("errors are told apart", async () => {

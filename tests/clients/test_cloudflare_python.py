@@ -27,7 +27,7 @@ from material import (
     user,
 )
 
-from conftest import CF_CHAT, CF_EMBEDDINGS, PATIENCE_S, Server
+from conftest import CF_CHAT, CF_EMBEDDINGS, PATIENCE_S, Server, wait_for
 
 
 def connect(server: Server) -> cloudflare.Cloudflare:
@@ -118,6 +118,32 @@ def test_an_image_is_seen(eyes: Server) -> None:
 def test_texts_become_vectors(client: cloudflare.Cloudflare) -> None:
     answer = client.ai.run(CF_EMBEDDINGS, account_id=ACCOUNT, text=TEXTS)
     check_vectors(answer["data"] if isinstance(answer, dict) else answer.data)
+
+
+def test_a_batch_is_queued(client: cloudflare.Cloudflare) -> None:
+    def queue(**fields: Any) -> dict[str, Any]:
+        answer = client.ai.with_raw_response.run(
+            CF_CHAT,
+            account_id=ACCOUNT,
+            prompt=cloudflare.omit,
+            extra_body=fields,
+            extra_query={"queueRequest": "true"},
+        )
+        return answer.json()["result"]
+
+    river = {"prompt": "Name a river.", "max_tokens": 8, "external_reference": "river"}
+    lake = {"messages": user("Name a lake."), "max_tokens": 8}
+    queued = queue(requests=[river, lake])
+    assert queued["status"] == "queued"
+    done = wait_for(lambda: queue(request_id=queued["request_id"]), lambda it: "responses" in it)
+    responses = done["responses"]
+    assert [response["id"] for response in responses] == [0, 1]
+    assert [response["external_reference"] for response in responses] == ["river", None]
+    assert all(response["success"] and response["result"]["response"] for response in responses)
+    assert done["usage"]["completion_tokens"] <= 16
+    with pytest.raises(cloudflare.BadRequestError) as bad:
+        queue(requests=[river, {"prompt": "Hi", "temperature": 6}])
+    assert "requests[1]" in bad.value.errors[0].message
 
 
 def test_errors_are_told_apart(client: cloudflare.Cloudflare) -> None:

@@ -14,6 +14,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would fetch a list of 
 import litellm
 from material import (
     ACCOUNT,
+    BATCH_LINES,
     CITIES,
     FORMAT,
     LOOK,
@@ -27,7 +28,7 @@ from material import (
     user,
 )
 
-from conftest import CF_CHAT, PATIENCE_S, Server
+from conftest import CF_CHAT, PATIENCE_S, Server, wait_for
 
 PATHS = {
     "openai": "/v1",
@@ -131,6 +132,24 @@ def test_texts_become_vectors(words: Server, provider: str) -> None:
         encoding_format="float",
     )
     check_vectors([item["embedding"] for item in answer.data])
+
+
+def test_a_batch_of_a_file_runs(words: Server) -> None:
+    options: Any = {
+        "custom_llm_provider": "openai",
+        "api_base": words.url + PATHS["openai"],
+        "api_key": "key",
+    }
+    lines = "".join(json.dumps(line) + "\n" for line in BATCH_LINES)
+    file = litellm.create_file(file=("l.jsonl", lines.encode()), purpose="batch", **options)
+    batch = litellm.create_batch(
+        completion_window="24h", endpoint="/v1/chat/completions", input_file_id=file.id, **options
+    )
+    done = wait_for(
+        lambda: litellm.retrieve_batch(batch.id, **options), lambda it: it.status == "completed"
+    )
+    answer = json.loads(litellm.file_content(done.output_file_id, **options).text)
+    assert answer["custom_id"] == "good"
 
 
 def test_errors_are_told_apart(client: Client) -> None:

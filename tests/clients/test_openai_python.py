@@ -9,6 +9,7 @@ from typing import Literal
 import openai
 import pytest
 from material import (
+    BATCH_LINES,
     CITIES,
     LOOK,
     NAMED,
@@ -21,7 +22,7 @@ from material import (
 )
 from pydantic import BaseModel
 
-from conftest import PATIENCE_S, Server
+from conftest import PATIENCE_S, Server, wait_for
 
 
 class Colour(BaseModel):
@@ -110,6 +111,31 @@ def test_texts_become_vectors(client: openai.OpenAI, words: Server, encoding: st
             model=words.embedding_model, input=TEXTS, encoding_format="float"
         )
     check_vectors([item.embedding for item in answer.data])
+
+
+def test_a_batch_of_a_file_runs(client: openai.OpenAI) -> None:
+    lines = "".join(json.dumps(line) + "\n" for line in BATCH_LINES)
+    file = client.files.create(file=("lines.jsonl", lines.encode()), purpose="batch")
+    assert file.id in [each.id for each in client.files.list(purpose="batch", limit=1)]
+    batch = client.batches.create(
+        input_file_id=file.id,
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        metadata={"name": "rivers"},
+    )
+    done = wait_for(lambda: client.batches.retrieve(batch.id), lambda it: it.status == "completed")
+    assert (done.request_counts.completed, done.request_counts.failed) == (1, 1)
+    assert batch.id in [each.id for each in client.batches.list(limit=1)]
+    (answer,) = map(json.loads, client.files.content(done.output_file_id).iter_lines())
+    assert answer["custom_id"] == "good"
+    assert answer["response"]["body"]["choices"][0]["message"]["content"]
+    (error,) = map(json.loads, client.files.content(done.error_file_id).text.splitlines())
+    assert (error["custom_id"], error["response"]["status_code"]) == ("bad", 400)
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel"):
+        client.batches.cancel(batch.id)
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
 
 
 def test_errors_are_told_apart(client: openai.OpenAI, words: Server) -> None:
