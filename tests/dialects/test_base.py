@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.dialects import sse
+from outrider.dialects import base, sse
 from outrider.dialects.base import Answer, Choice, collect, convert, decode_json
 from outrider.errors import EngineFailed, InvalidRequest
 from outrider.types import (
@@ -44,6 +44,33 @@ async def stream_of(events: list[Event]) -> AsyncIterator[Event]:
 
 def added_up(events: list[Event]) -> Answer:
     return asyncio.run(collect(stream_of(events)))
+
+
+values = st.recursive(
+    st.none() | st.text(st.sampled_from('{[]}"\\a'), max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('{"', max_size=2), inner),
+)
+
+
+def num_containers(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(num_containers, value.values()))
+    return 1 + sum(map(num_containers, value)) if isinstance(value, list) else 0
+
+
+@given(values, st.integers(1, 9))
+def test_objects_and_lists_of_a_body_are_counted_without_those_of_its_texts(
+    value: object, chunk: int
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "CHUNK_BYTES", chunk)
+        count = num_containers({"name": "a", "anything": value})
+        body = msgspec.json.encode({"name": "a", "anything": value})
+        patch.setattr(base, "MAX_CONTAINERS", count)
+        assert decode_json(body, Body).anything == value
+        patch.setattr(base, "MAX_CONTAINERS", count - 1)
+        with pytest.raises(InvalidRequest, match=f"has {count} objects and lists"):
+            decode_json(body, Body)
 
 
 def test_a_stream_adds_up_by_choice():

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.batch_types import Batch, Item, LineError, Status
+from outrider.dialects.base import MAX_CONTAINERS
 from outrider.dialects.openai_batches import (
     ENDPOINTS,
     OTHER_ENDPOINTS,
@@ -172,6 +173,13 @@ def test_a_line_that_cannot_run_says_why(line: Any, code: str, param: str | None
     assert isinstance(error, LineError)
     assert (error.code, error.param, error.line) == (code, param, 7)
     assert error.message
+
+
+def test_a_line_of_too_many_objects_is_not_read() -> None:
+    error = read_line(b"[" + b"{}," * MAX_CONTAINERS + b"{}]", CHAT, 7)
+    assert isinstance(error, LineError)
+    assert (error.code, error.line) == ("invalid_line", 7)
+    assert "objects and lists" in error.message
 
 
 def test_results_are_lines_of_their_own() -> None:

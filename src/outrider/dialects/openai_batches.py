@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from outrider.batch_types import Batch, Item, LineError, Status
-from outrider.dialects.base import convert, decode_json
+from outrider.dialects.base import check_size, convert, decode_json
 from outrider.dialects.openai_files import check_expiry, decode_object
 from outrider.errors import InvalidRequest, UnsupportedParameter
 
@@ -276,7 +276,10 @@ def decode_batch(body: bytes) -> Batch:
 def read_line(line: bytes, endpoint: str, number: int) -> str | LineError:
     """Give the custom_id of a line of the input, or what is wrong with it."""
     try:
+        check_size(line)
         value = msgspec.json.decode(line)
+    except InvalidRequest as error:
+        return LineError("invalid_line", error.message, number)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return LineError("invalid_json_line", "This line is not parseable as valid JSON.", number)
     try:
