@@ -61,6 +61,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     image_hosts: tuple[str, ...] = ()
     workers_ai_tool_calls: str = "nested"
     max_queue: int = 256
+    max_connections: int = 1000
     max_request_bytes: int = 16 << 20
     body_timeout_s: int = 30
     data_dir: str = "auto"

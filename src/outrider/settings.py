@@ -144,6 +144,7 @@ SERVER_SETTINGS = (
         choices=("nested", "flat"),
     ),
     Setting("max_queue", 256, "Requests accepted beyond those running; more get a 503"),
+    Setting("max_connections", 1000, "Connections at a time; more get a 503", minimum=1),
     Setting("max_request_bytes", 16 << 20, "Largest request body in bytes", minimum=1024),
     Setting(
         "body_timeout_s",

@@ -242,3 +242,24 @@ def test_the_provider_runs_in_the_servers_own_thread(
     provider.script = script
     assert server.ask("POST", CHAT, WHOLE).status == 200
     assert threads == [server.thread.ident]
+
+
+def test_a_connection_too_many_gets_a_503_of_its_wire_and_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("outrider.server.connection.SURPLUS_S", 0.05)
+    ask = raw_post(CHAT, WHOLE)
+    with serving(ScriptedProvider(), max_connections=1) as server, server.connect(b"") as first:
+        with server.connect(raw_post("/api/v1/chat/completions", WHOLE)) as second:
+            reply = read_all(second)
+        assert reply.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: " in reply
+        assert b"provider_overloaded" in reply
+        with server.connect(b"") as silent_one:
+            assert read_all(silent_one) == b""  # closed although it said nothing
+        first.sendall(ask)
+        assert read_until(first, b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+    with serving(ScriptedProvider(), max_connections=1) as server:
+        for _ in range(3):  # a place is free once its connection is closed
+            with server.connect(raw_post(CHAT, WHOLE, "connection: close")) as only:
+                assert read_all(only).startswith(b"HTTP/1.1 200")

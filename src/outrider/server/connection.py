@@ -2,7 +2,8 @@
 
 uvicorn waits for the end of a head as long as it takes and keeps all of it. Here a head that is
 too large or too slow is refused in the form of the wire that its path belongs to, and the
-connection is closed; so is what isn't HTTP. Bodies have limits of their own in `body`.
+connection is closed; so is what isn't HTTP, and one connection too many. Bodies have limits of
+their own in `body`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from outrider.config import ServerConfig
-from outrider.errors import InvalidRequest, OutriderError, PayloadTooLarge, RequestTimeout
+from outrider.errors import (
+    EngineOverloaded,
+    InvalidRequest,
+    OutriderError,
+    PayloadTooLarge,
+    RequestTimeout,
+)
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 128
+SURPLUS_S = 1.0  # that a connection too many has to say what it wants, and be refused
 
 # Gives status and body of an error on the wire that a path belongs to.
 EncodeError = Callable[[str, OutriderError], tuple[int, bytes]]
@@ -29,7 +37,11 @@ def server_settings(
     app: ASGIApp, config: ServerConfig, encode_error: EncodeError
 ) -> uvicorn.Config:
     """Give the settings of the HTTP server for an application."""
-    limits = {"head_timeout_s": config.body_timeout_s, "encode_error": staticmethod(encode_error)}
+    limits = {
+        "max_connections": config.max_connections,
+        "head_timeout_s": config.body_timeout_s,
+        "encode_error": staticmethod(encode_error),
+    }
     return uvicorn.Config(
         _LimitedHeads(app, encode_error),
         http=type("Connection", (Connection,), limits),
@@ -45,12 +57,14 @@ def server_settings(
 class Connection(HttpToolsProtocol):
     """Counts what arrives outside of bodies, and the time for it."""
 
+    max_connections: int
     head_timeout_s: float
     encode_error: EncodeError
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*arguments, **options)
         self._num_bytes = 0  # since the last piece of a body or end of a head
+        self._is_surplus = False  # one connection too many
         self._is_over = False  # what still arrives isn't read
         self._timer: asyncio.TimerHandle | None = None
         self.url = b""
@@ -58,6 +72,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a first request."""
         super().connection_made(transport)
+        self._is_surplus = len(self.connections) > self.max_connections
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,6 +85,9 @@ class Connection(HttpToolsProtocol):
         if self._is_over:
             return
         self._num_bytes += len(data)
+        if self._is_surplus:
+            self._refuse_surplus(data)
+            return
         if self._timer is None and self._is_idle:
             self._wait()
         super().data_received(data)
@@ -97,7 +115,8 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _wait(self) -> None:
-        self._timer = self.loop.call_later(self.head_timeout_s, self._expire)
+        limit_s = SURPLUS_S if self._is_surplus else self.head_timeout_s
+        self._timer = self.loop.call_later(limit_s, self._expire)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -112,6 +131,17 @@ class Connection(HttpToolsProtocol):
             words = f"the request's head did not arrive within {self.head_timeout_s} s"
             self._refuse(RequestTimeout(f"{words}; send it faster"))
 
+    def _refuse_surplus(self, data: bytes) -> None:
+        """Say on the wire that the first line looks like that there are too many connections."""
+        words = data[:MAX_HEAD_BYTES].split(b" ", 2)
+        self.url = words[1] if len(words) > 2 else b""
+        self._refuse(
+            EngineOverloaded(
+                f"there are more than {self.max_connections} connections; try again later or start "
+                "with a larger --max-connections"
+            )
+        )
+
     def _refuse(self, error: OutriderError) -> None:
         """Answer, unless an answer is on its way, and close the connection."""
         self._stop_waiting()
@@ -125,9 +155,12 @@ class Connection(HttpToolsProtocol):
         if self._is_idle or not self.cycle.response_started:
             path = self.url.partition(b"?")[0].decode("latin-1")
             status, body = self.encode_error(path, error)
+            wait = ""
+            if isinstance(error, EngineOverloaded):
+                wait = f"retry-after: {error.retry_after_s}\r\n"
             head = (
                 f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\n"
-                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+                f"content-length: {len(body)}\r\n{wait}connection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
         self.transport.close()
