@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from outrider.dialects.openai_choices import UNKNOWN_ID
+from outrider.dialects.openai_replies import UNKNOWN_ID
 from outrider.errors import (
     ContextLengthExceeded,
     EngineFailed,

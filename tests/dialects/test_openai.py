@@ -32,6 +32,7 @@ from outrider.errors import (
     ModelNotFound,
     OutriderError,
     PayloadTooLarge,
+    ProviderError,
     RequestTimeout,
 )
 from outrider.types import (
@@ -60,6 +61,10 @@ wires = st.sampled_from([CHAT_COMPLETIONS, COMPLETIONS])
 def decode(wire: OpenAi, **fields: Any) -> Decoded:
     body = BODIES[wire.name] | fields
     return wire.decode_request(json.dumps(body).encode(), ENVELOPE)
+
+
+def own_id(wire: OpenAi) -> str:
+    return wire.id_prefix + ID
 
 
 def test_the_table_of_sampling_fields_is_complete():
@@ -93,7 +98,7 @@ def test_ids_and_salts_come_from_the_envelope_and_not_from_the_body():
 def test_an_answer_survives_the_wire(data: st.DataObject, wire: OpenAi, model: str, usage: Usage):
     tool_calls = st.lists(calls, max_size=2 if wire is CHAT_COMPLETIONS else 0).map(tuple)
     choices = st.builds(Choice, texts, reasons, logprobs(wire is CHAT_COMPLETIONS), tool_calls)
-    answer = Answer(model, tuple(data.draw(st.lists(choices, max_size=3))), usage)
+    answer = Answer(model, tuple(data.draw(st.lists(choices, max_size=3))), usage, "", own_id(wire))
     assert wire.decode_answer(wire.encode_answer(answer, decode(wire))) == answer
 
 
@@ -107,7 +112,8 @@ def test_a_stream_survives_the_wire(data: st.DataObject, wire: OpenAi, model: st
     if wire is CHAT_COMPLETIONS:
         deltas |= st.builds(ToolCallDelta, index, st.integers(0, 3), texts, filled, texts)
         deltas |= st.builds(ToolCallDelta, index, st.integers(0, 3), texts)
-    events: list[Event] = [Started(model), *data.draw(st.lists(deltas, max_size=6))]
+    events: list[Event] = [Started(model, "", own_id(wire))]
+    events += data.draw(st.lists(deltas, max_size=6))
     events += [Finished(index, data.draw(reasons)) for index in range(n)]
     events.append(Completed(usage))
     decoded = decode(wire, n=n, stream=True, stream_options={"include_usage": True})
@@ -181,7 +187,7 @@ def test_a_foreign_context_length_error_without_counts_is_an_invalid_request():
 def test_a_stream_that_just_ends_has_failed(wire: OpenAi):
     encoder = wire.stream_encoder(decode(wire, stream=True))
     data = b"".join(encoder.encode(event) for event in (Started("m"), TextDelta(0, "a")))
-    with pytest.raises(EngineFailed, match=r"no \[DONE\]"):
+    with pytest.raises(ProviderError, match=r"no \[DONE\]"):
         wire.decode_stream(data)
 
 

@@ -33,6 +33,7 @@ from outrider.errors import (
     InvalidRequest,
     ModelNotFound,
     OutriderError,
+    ProviderError,
     UnsupportedParameter,
 )
 from outrider.types import (
@@ -126,7 +127,8 @@ def test_an_answer_survives_the_wire(
     is_chat = wire is CHAT_COMPLETIONS
     tool_calls = st.lists(calls, max_size=2 if is_chat else 0).map(tuple)
     choices = st.builds(Choice, texts, reasons, logprobs(is_chat), tool_calls)
-    answer = Answer(model, tuple(data.draw(st.lists(choices, max_size=3))), usage)
+    made = tuple(data.draw(st.lists(choices, max_size=3)))
+    answer = Answer(model, made, usage, "Outrider", GENERATION)
     assert wire.decode_answer(wire.encode_answer(answer, decode(wire))) == answer
 
 
@@ -141,7 +143,8 @@ def test_a_stream_survives_the_wire(
     if is_chat:
         deltas |= st.builds(ToolCallDelta, index, st.integers(0, 3), texts, filled, texts)
         deltas |= st.builds(ToolCallDelta, index, st.integers(0, 3), texts)
-    events: list[Event] = [Started(model), *data.draw(st.lists(deltas, max_size=6))]
+    events: list[Event] = [Started(model, "Outrider", GENERATION)]
+    events += data.draw(st.lists(deltas, max_size=6))
     events += [Finished(index, data.draw(reasons)) for index in range(n)]
     events.append(Completed(usage))
     encoder = wire.stream_encoder(decode(wire, n=n, stream=True))
@@ -190,7 +193,7 @@ def test_an_answer_with_status_200_may_be_an_error():
 
 
 def test_a_stream_without_its_end_failed():
-    with pytest.raises(EngineFailed, match="ended early"):
+    with pytest.raises(ProviderError, match="ended early"):
         CHAT_COMPLETIONS.decode_stream(b": OPENROUTER PROCESSING\n\n")
 
 

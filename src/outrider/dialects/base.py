@@ -95,6 +95,22 @@ class StreamEncoder(Protocol):
         ...
 
 
+class StreamDecoder(Protocol):
+    """Reads the bytes of one stream as they come; the same events however they are split."""
+
+    def feed(self, data: bytes) -> Iterable[Event]:
+        """Give the events that are complete now, `Completed` at the end marker.
+
+        Raises, after the events before it, the error that the stream carries, or `ProviderError`
+        for what isn't an answer.
+        """
+        ...
+
+    def finish(self) -> list[Event]:
+        """End the stream; raises `ProviderError` if nothing in it said that it is complete."""
+        ...
+
+
 class Dialect(Protocol):
     """One wire. Decoding raises `InvalidRequest` (or a sibling) with the path of the field."""
 
@@ -130,6 +146,10 @@ class Dialect(Protocol):
 
     def stream_encoder(self, decoded: Decoded) -> StreamEncoder:
         """Make the encoder of one streamed answer."""
+        ...
+
+    def stream_decoder(self) -> StreamDecoder:
+        """Make the decoder of one streamed answer."""
         ...
 
     def decode_stream(self, data: bytes) -> list[Event]:

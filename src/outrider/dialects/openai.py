@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from outrider.dialects import sse
-from outrider.dialects.base import Answer, Decoded, Envelope, StreamEncoder
+from outrider.dialects.base import Answer, Decoded, Envelope, StreamDecoder, StreamEncoder
 from outrider.dialects.openai_choices import ChatChoices, ChoiceCodec, TextChoices
+from outrider.dialects.openai_replies import ReplyDecoder, read_answer
 from outrider.dialects.openai_request import (
     decode_chat,
     decode_completion,
@@ -87,45 +88,24 @@ class OpenAi:
         return msgspec.json.encode(body)
 
     def decode_answer(self, body: bytes) -> Answer:
-        """Read a whole answer's body."""
-        wire = msgspec.json.decode(body)
-        choices = tuple(self.choices.decode(choice) for choice in wire["choices"])
-        return Answer(wire["model"], choices, decode_usage(wire["usage"]))
+        """Read a whole answer's body; raises the error that one with status 200 may carry."""
+        return read_answer(body, self._error_inside)
 
     def stream_encoder(self, decoded: Decoded) -> StreamEncoder:
         """Make the encoder of one streamed answer."""
         return ChunkEncoder(self, decoded)
 
+    def stream_decoder(self) -> StreamDecoder:
+        """Make the decoder of one streamed answer."""
+        return ReplyDecoder(self._error_inside)
+
     def decode_stream(self, data: bytes) -> list[Event]:
         """Read a complete stream; raises the error that it carries."""
-        events: list[Event] = []
-        usage, is_done = Usage(0, 0), False
-        for payload in sse.decode_data(data):
-            if payload == b"[DONE]":
-                is_done = True
-                break
-            chunk = msgspec.json.decode(payload)
-            if "error" in chunk:
-                raise self.decode_error(500, payload)
-            if not events:
-                events.append(Started(chunk["model"]))
-            if chunk.get("usage"):
-                usage = decode_usage(chunk["usage"])
-            for choice in chunk["choices"]:
-                events += self._decode_delta(choice)
-        if not is_done:
-            raise EngineFailed("the stream ended early: no [DONE] was sent")
-        return [*events, Completed(usage)]
+        decoder = self.stream_decoder()
+        return [*decoder.feed(data), *decoder.finish()]
 
-    def _decode_delta(self, choice: Object) -> list[Event]:
-        events: list[Event] = []
-        text, logprobs = self.choices.decode_delta(choice)
-        if text or logprobs:
-            events.append(TextDelta(choice["index"], text, logprobs))
-        events += self.choices.decode_calls(choice)
-        if choice["finish_reason"]:
-            events.append(Finished(choice["index"], choice["finish_reason"]))
-        return events
+    def _error_inside(self, error: object) -> OutriderError:
+        return self.decode_error(500, msgspec.json.encode({"error": error}))
 
     def encode_error(self, error: OutriderError, request_id: str) -> tuple[int, bytes]:
         """Give status and body of an error answer; the id stands in the headers."""
@@ -224,19 +204,6 @@ def prediction_tokens(usage: Usage) -> Object:
         "accepted_prediction_tokens": usage.accepted_prediction_tokens,
         "rejected_prediction_tokens": usage.rejected_prediction_tokens,
     }
-
-
-def decode_usage(wire: Object) -> Usage:
-    """Read token counts; details may be missing."""
-    prompt = wire.get("prompt_tokens_details") or {}
-    completion = wire.get("completion_tokens_details") or {}
-    return Usage(
-        wire["prompt_tokens"],
-        wire["completion_tokens"],
-        prompt.get("cached_tokens") or 0,
-        completion.get("accepted_prediction_tokens") or 0,
-        completion.get("rejected_prediction_tokens") or 0,
-    )
 
 
 def encode_error_object(error: OutriderError) -> bytes:

@@ -14,7 +14,6 @@ from outrider.errors import UnsupportedParameter
 from outrider.types import (
     Finished,
     TextDelta,
-    TokenAlternative,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
@@ -31,10 +30,6 @@ class ChoiceCodec(Protocol):
         """Write a whole choice."""
         ...
 
-    def decode(self, wire: Object) -> Choice:
-        """Read a whole choice."""
-        ...
-
     def encode_start(self, index: int, has_tools: bool) -> Object | None:
         """Write what a stream begins with; `has_tools`: calls may follow instead of text."""
         ...
@@ -43,16 +38,8 @@ class ChoiceCodec(Protocol):
         """Write added text; `offset` characters were sent before."""
         ...
 
-    def decode_delta(self, wire: Object) -> tuple[str, Logprobs]:
-        """Read added text."""
-        ...
-
     def encode_call(self, delta: ToolCallDelta) -> Object:
         """Write a part of a tool call."""
-        ...
-
-    def decode_calls(self, wire: Object) -> list[ToolCallDelta]:
-        """Read the parts of tool calls of a chunk's choice."""
         ...
 
     def encode_end(self, finished: Finished) -> Object:
@@ -76,16 +63,6 @@ class ChatChoices:
             "finish_reason": choice.finish_reason,
         }
 
-    def decode(self, wire: Object) -> Choice:
-        """Read a whole choice."""
-        message = wire["message"]
-        calls = tuple(
-            ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
-            for call in message.get("tool_calls") or ()
-        )
-        logprobs = _decode_chat(wire.get("logprobs"))
-        return Choice(message["content"] or "", wire["finish_reason"], logprobs, calls)
-
     def encode_start(self, index: int, has_tools: bool) -> Object | None:
         """Write the role; whether there will be content isn't known if there are tools."""
         content = None if has_tools else ""
@@ -102,10 +79,6 @@ class ChatChoices:
             "finish_reason": None,
         }
 
-    def decode_delta(self, wire: Object) -> tuple[str, Logprobs]:
-        """Read added text."""
-        return wire["delta"].get("content") or "", _decode_chat(wire.get("logprobs"))
-
     def encode_call(self, delta: ToolCallDelta) -> Object:
         """Write a part of a tool call; only the first one has id, type and name."""
         call: Object = {"index": delta.call_index}
@@ -120,19 +93,6 @@ class ChatChoices:
             "logprobs": None,
             "finish_reason": None,
         }
-
-    def decode_calls(self, wire: Object) -> list[ToolCallDelta]:
-        """Read the parts of tool calls of a chunk's choice."""
-        return [
-            ToolCallDelta(
-                wire["index"],
-                call["index"],
-                call["function"].get("arguments") or "",
-                call.get("id") or "",
-                call["function"].get("name") or "",
-            )
-            for call in wire["delta"].get("tool_calls") or ()
-        ]
 
     def encode_end(self, finished: Finished) -> Object:
         """Write the end of a choice."""
@@ -156,10 +116,6 @@ class TextChoices:
             "finish_reason": choice.finish_reason,
         }
 
-    def decode(self, wire: Object) -> Choice:
-        """Read a whole choice."""
-        return Choice(wire["text"], wire["finish_reason"], _decode_text(wire.get("logprobs")))
-
     def encode_start(self, index: int, has_tools: bool) -> Object | None:
         """Text completions begin with their first text."""
         del index, has_tools
@@ -174,18 +130,9 @@ class TextChoices:
             "finish_reason": None,
         }
 
-    def decode_delta(self, wire: Object) -> tuple[str, Logprobs]:
-        """Read added text."""
-        return wire["text"], _decode_text(wire.get("logprobs"))
-
     def encode_call(self, delta: ToolCallDelta) -> Object:
         """Refuse: no request of this endpoint can name tools."""
         raise UnsupportedParameter(f"text completions carry no call of {delta.name}", "tools")
-
-    def decode_calls(self, wire: Object) -> list[ToolCallDelta]:
-        """Text completions have none."""
-        del wire
-        return []
 
     def encode_end(self, finished: Finished) -> Object:
         """Write the end of a choice."""
@@ -225,27 +172,6 @@ def _encode_chat(logprobs: Logprobs) -> Object | None:
     return {"content": content, "refusal": None}
 
 
-# Neither endpoint sends token ids: read back, they are unknown.
-UNKNOWN_ID = -1
-
-
-def _decode_chat(wire: Object | None) -> Logprobs:
-    if not wire or not wire.get("content"):
-        return ()
-    return tuple(
-        TokenLogprob(
-            UNKNOWN_ID,
-            bytes(entry["bytes"]),
-            entry["logprob"],
-            tuple(
-                TokenAlternative(UNKNOWN_ID, bytes(t["bytes"]), t["logprob"])
-                for t in entry["top_logprobs"]
-            ),
-        )
-        for entry in wire["content"]
-    )
-
-
 def _encode_text(logprobs: Logprobs, offset: int) -> Object | None:
     if not logprobs:
         return None
@@ -259,18 +185,3 @@ def _encode_text(logprobs: Logprobs, offset: int) -> Object | None:
         "top_logprobs": [{_text(t.token): t.logprob for t in entry.top} for entry in logprobs],
         "text_offset": offsets,
     }
-
-
-def _decode_text(wire: Object | None) -> Logprobs:
-    if not wire:
-        return ()
-    rows = zip(wire["tokens"], wire["token_logprobs"], wire["top_logprobs"], strict=True)
-    return tuple(
-        TokenLogprob(
-            UNKNOWN_ID,
-            token.encode(),
-            logprob,
-            tuple(TokenAlternative(UNKNOWN_ID, t.encode(), p) for t, p in (top or {}).items()),
-        )
-        for token, logprob, top in rows
-    )

@@ -15,16 +15,17 @@ from typing import Any
 import msgspec
 
 from outrider.dialects import openrouter_errors, sse
-from outrider.dialects.base import Answer, Decoded, Envelope, StreamEncoder
-from outrider.dialects.openai import decode_usage, prediction_tokens
+from outrider.dialects.base import Answer, Decoded, Envelope, StreamDecoder, StreamEncoder
+from outrider.dialects.openai import prediction_tokens
 from outrider.dialects.openai_choices import ChatChoices, ChoiceCodec, TextChoices
+from outrider.dialects.openai_replies import ReplyDecoder, read_answer
 from outrider.dialects.openrouter_request import (
     decode_chat,
     decode_completion,
     encode_chat_request,
     encode_completion_request,
 )
-from outrider.errors import EngineFailed, OutriderError
+from outrider.errors import OutriderError
 from outrider.types import (
     Completed,
     Event,
@@ -80,36 +81,20 @@ class OpenRouter:
 
     def decode_answer(self, body: bytes) -> Answer:
         """Read a whole answer's body; raises the error that one with status 200 may carry."""
-        wire = msgspec.json.decode(body)
-        if "error" in wire:
-            raise openrouter_errors.error_of(wire["error"], 500)
-        for choice in wire["choices"]:
-            if choice.get("error"):
-                raise openrouter_errors.error_of(choice["error"], 500)
-        choices = tuple(_codec_for(choice).decode(choice) for choice in wire["choices"])
-        return Answer(wire["model"], choices, decode_usage(wire["usage"]))
+        return read_answer(body, _error_inside)
 
     def stream_encoder(self, decoded: Decoded) -> StreamEncoder:
         """Make the encoder of one streamed answer."""
         return _ChunkEncoder(decoded)
 
+    def stream_decoder(self) -> StreamDecoder:
+        """Make the decoder of one streamed answer."""
+        return ReplyDecoder(_error_inside)
+
     def decode_stream(self, data: bytes) -> list[Event]:
         """Read a complete stream; raises the error that it carries."""
-        events: list[Event] = []
-        usage = Usage(0, 0)
-        for payload in sse.decode_data(data):
-            if payload == b"[DONE]":
-                return [*events, Completed(usage)]
-            chunk = msgspec.json.decode(payload)
-            if "error" in chunk:
-                raise openrouter_errors.error_of(chunk["error"], 500)
-            if not events:
-                events.append(Started(chunk["model"]))
-            if chunk.get("usage"):
-                usage = decode_usage(chunk["usage"])
-            for choice in chunk["choices"]:
-                events += _decode_delta(choice)
-        raise EngineFailed("the stream ended early: no [DONE] was sent")
+        decoder = self.stream_decoder()
+        return [*decoder.feed(data), *decoder.finish()]
 
     def encode_error(self, error: OutriderError, request_id: str) -> tuple[int, bytes]:
         """Give status and body of an error answer; the id stands in the headers."""
@@ -209,10 +194,6 @@ def _choices_of(request: GenerationRequest) -> ChoiceCodec:
     return _TEXT if request.prompts else _CHAT
 
 
-def _codec_for(choice: Object) -> ChoiceCodec:
-    return _TEXT if "text" in choice else _CHAT
-
-
 def _with_native_reason(choice: Object) -> Object:
     """Add the host's own word, which is OpenAI's; and what a message of a model's thoughts has."""
     choice["native_finish_reason"] = choice["finish_reason"]
@@ -221,16 +202,8 @@ def _with_native_reason(choice: Object) -> Object:
     return choice
 
 
-def _decode_delta(choice: Object) -> list[Event]:
-    codec = _codec_for(choice)
-    events: list[Event] = []
-    text, logprobs = codec.decode_delta(choice)
-    if text or logprobs:
-        events.append(TextDelta(choice["index"], text, logprobs))
-    events += codec.decode_calls(choice)
-    if choice["finish_reason"]:
-        events.append(Finished(choice["index"], choice["finish_reason"]))
-    return events
+def _error_inside(error: object) -> OutriderError:
+    return openrouter_errors.error_of(error, 500)
 
 
 CHAT_COMPLETIONS = OpenRouter("openrouter-chat", decode_chat, encode_chat_request)
