@@ -34,6 +34,7 @@ from outrider.dialects.cloudflare_wire import (
     TextChunk,
     UsageChunk,
     decode_reply,
+    encode_error,
     error_from_wire,
     error_to_wire,
     headers,
@@ -227,8 +228,7 @@ class WorkersAi:
 
     def encode_error(self, error: OutriderError, request_id: str) -> tuple[int, bytes]:
         """Give status and body of an error answer."""
-        status, wire = error_to_wire(error, request_id)
-        return status, msgspec.json.encode(wire)
+        return encode_error(error, request_id)
 
     def decode_error(self, status: int, body: bytes) -> OutriderError:
         """Read an error answer: by its code, else by its status."""

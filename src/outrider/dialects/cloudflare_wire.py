@@ -21,12 +21,16 @@ from outrider.errors import (
     ContextLengthExceeded,
     EngineFailed,
     EngineOverloaded,
+    Forbidden,
     InvalidRequest,
     ModelNotFound,
     OutriderError,
     PayloadTooLarge,
+    PaymentRequired,
+    RateLimited,
     RequestError,
     RequestTimeout,
+    Unauthorized,
     UnsupportedParameter,
 )
 from outrider.types import Usage
@@ -170,6 +174,10 @@ ERROR_CODES: tuple[tuple[type[OutriderError], int, int], ...] = (
     (ModelNotFound, 5007, 400),
     (PayloadTooLarge, 3006, 413),
     (RequestTimeout, 3007, 408),
+    (Unauthorized, 10000, 401),
+    (PaymentRequired, 3036, 429),  # as when an account has used up what it may
+    (Forbidden, 5018, 403),
+    (RateLimited, 971, 429),
     (RequestError, 5006, 400),
     (EngineOverloaded, 3040, 429),
     (OutriderError, 5000, 500),
@@ -181,6 +189,18 @@ def error_to_wire(error: OutriderError, request_id: str) -> tuple[int, ModelLaye
     code, status = _code_of(error)
     wire = ErrorWire(frame(_error_text(error, code), request_id), code)
     return status, ModelLayerError([wire])
+
+
+def encode_error(error: OutriderError, request_id: str) -> tuple[int, bytes]:
+    """Give status and body of an error answer, in the envelope of the layer that it comes from."""
+    code, status = _code_of(error)
+    match error:
+        case Unauthorized():
+            return status, edge_error(code, "Authentication error")
+        case RateLimited():
+            return status, edge_error(code, error.message)
+        case _:
+            return status, msgspec.json.encode(error_to_wire(error, request_id)[1])
 
 
 def status_of(error: OutriderError) -> int:

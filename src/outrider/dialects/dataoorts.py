@@ -13,7 +13,7 @@ import msgspec
 
 from outrider.dialects.base import Answer, Decoded, Envelope, StreamEncoder, convert, decode_json
 from outrider.dialects.cloudflare import WorkersAi
-from outrider.dialects.cloudflare_wire import error_from_wire, error_to_wire
+from outrider.dialects.cloudflare_wire import encode_error, error_from_wire
 from outrider.errors import InvalidRequest, OutriderError, UnsupportedParameter
 from outrider.types import Event, GenerationRequest, SamplingParams
 
@@ -84,8 +84,8 @@ class Dataoorts:
 
     def encode_error(self, error: OutriderError, request_id: str) -> tuple[int, bytes]:
         """Give status and body of an error answer."""
-        status, wire = error_to_wire(error, request_id)
-        return status, _sorted(msgspec.json.encode(wire))
+        status, body = encode_error(error, request_id)
+        return status, _sorted(body)
 
     def decode_error(self, status: int, body: bytes) -> OutriderError:
         """Read an error answer: by its code, else by its status."""
@@ -95,7 +95,9 @@ class Dataoorts:
 def _sorted(body: bytes) -> bytes:
     """Sort the keys of an envelope, but not those of JSON values that the model wrote."""
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    if result := msgspec.json.decode(fields.get("result", b"{}"), type=dict[str, msgspec.Raw]):
+    if result := msgspec.json.decode(
+        fields.get("result", b"{}"), type=dict[str, msgspec.Raw] | None
+    ):
         if "usage" in result:
             usage = msgspec.json.decode(result["usage"])
             result["usage"] = msgspec.Raw(msgspec.json.encode(usage, order="sorted"))

@@ -28,15 +28,11 @@ from outrider.server.openapi import Body, Operation, Schema, Wire, errors, get, 
 
 _ACCOUNT = "/client/v4/accounts/{account_id}/ai/"
 _STATUSES = {status for _, _, status in ERROR_CODES}
-_NATIVE = Wire(
-    "Workers AI",
-    errors(_STATUSES, ModelLayerError)
-    | {400: (ModelLayerError, EdgeError)}
-    | errors((401, 404), EdgeError),
-)
-_RUN = Wire("Workers AI", errors(_STATUSES, ModelLayerError))
+_EDGE = {401: (EdgeError,), 429: (ModelLayerError, EdgeError)}
+_RUN = Wire("Workers AI", errors(_STATUSES, ModelLayerError) | _EDGE)
+_NATIVE = Wire("Workers AI", {**_RUN.errors, 400: (ModelLayerError, EdgeError), 404: (EdgeError,)})
 _BARE = Wire("Workers AI", errors(_STATUSES, openai_answers.ErrorBody))
-_DATAOORTS = Wire("Dataoorts", errors(_STATUSES, ModelLayerError))
+_DATAOORTS = Wire("Dataoorts", _RUN.errors)
 _TEXT: Schema = {"type": "string"}
 _QUEUE: Schema = {
     "type": "boolean",
