@@ -56,6 +56,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     alias: tuple[str, ...] = ()
+    auth: str = "auto"
     embedding_model: str = "auto"
     functions: bool = False
     image_hosts: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ per million tokens is 80,000.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -77,6 +78,12 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     app_url: str = ""  # HTTP-Referer: the identity of an app
     app_title: str = ""
     user_agent: str = ""
+    # Whose files, batches and cached prompts these are: SHA-256 of the token, known or not.
+    owner: str = ""
+
+    def may_use(self, names: Iterable[str]) -> bool:
+        """Say whether the caller may use a model that has these names."""
+        return not self.allowed_models or any(name in self.allowed_models for name in names)
 
 
 class Trace:

@@ -131,6 +131,12 @@ SERVER_SETTINGS = (
         "alias", (), "Further names for served models, as clients send them", item="NAME=MODEL"
     ),
     Setting(
+        "auth",
+        "auto",
+        "Whether requests need a key; auto: if host isn't a loopback address",
+        choices=("auto", "on", "off"),
+    ),
+    Setting(
         "embedding_model",
         "auto",
         "Embedding model beside the chat model; auto is all-minilm-l6-v2 if it is pulled, or none",

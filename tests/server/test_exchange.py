@@ -1,4 +1,4 @@
-"""Tests of the account of one request: salts, counts and the access log line."""
+"""Tests of the account of one request: counts and the access log line."""
 
 from __future__ import annotations
 
@@ -7,43 +7,12 @@ import logging
 from collections.abc import AsyncGenerator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from starlette.datastructures import Headers
 
 from outrider.gateway.catalogue import Catalogue
-from outrider.server.exchange import Exchange, salt_of
+from outrider.routing_types import Caller
+from outrider.server.exchange import Exchange
 from outrider.server.metrics import Metrics
 from outrider.types import Completed, Event, Finished, Started, TextDelta, ToolCallDelta, Usage
-
-TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
-
-
-def bearer(token: str) -> Headers:
-    return Headers({"authorization": f"Bearer {token}"})
-
-
-@given(TOKENS, TOKENS)
-def test_salts_are_equal_exactly_for_equal_tokens(one: str, other: str) -> None:
-    assert (salt_of(bearer(one)) == salt_of(bearer(other))) == (one == other)
-
-
-@given(TOKENS.filter(lambda token: len(token) > 3))
-def test_a_salt_does_not_hold_its_token(token: str) -> None:
-    salt = salt_of(bearer(token))
-    assert len(salt) == 64
-    assert set(salt) <= set("0123456789abcdef")
-    assert token != salt
-
-
-@pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic abc", "abc"])
-def test_without_a_bearer_token_there_is_no_salt(value: str) -> None:
-    assert salt_of(Headers({"authorization": value})) == ""
-    assert salt_of(Headers()) == ""
-
-
-def test_the_scheme_may_be_written_in_any_case() -> None:
-    assert salt_of(Headers({"authorization": "bearer  abc "})) == salt_of(bearer("abc"))
 
 
 async def events() -> AsyncGenerator[Event, None]:
@@ -63,7 +32,11 @@ def watch_all(exchange: Exchange, metrics: Metrics) -> list[Event]:
 
 def test_one_line_tells_counts_and_nothing_of_the_texts(caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics(Catalogue([]))
-    exchange = Exchange("openai-chat", "/v1/chat/completions", bearer("token-of-mine"))
+    exchange = Exchange(
+        "openai-chat",
+        "/v1/chat/completions",
+        Caller(key="hash-of-key", owner="hash-of-owner", name="name-of-mine"),
+    )
     exchange.model, exchange.status = "m", 200
     with caplog.at_level(logging.INFO, "outrider.access"):
         assert len(watch_all(exchange, metrics)) == 5
@@ -83,13 +56,12 @@ def test_one_line_tells_counts_and_nothing_of_the_texts(caplog: pytest.LogCaptur
     ):
         assert part in line.split()
     assert "secret" not in line
-    assert "token-of-mine" not in line
-    assert exchange.cache_salt not in line
+    assert "of-" not in line
 
 
 def test_what_is_counted_appears_in_the_metrics() -> None:
     metrics = Metrics(Catalogue([]))
-    exchange = Exchange("openai-chat", "/v1/chat/completions", Headers())
+    exchange = Exchange("openai-chat", "/v1/chat/completions")
     exchange.model, exchange.status = "m", 200
     watch_all(exchange, metrics)
     exchange.finish(metrics)
@@ -109,7 +81,7 @@ def test_what_is_counted_appears_in_the_metrics() -> None:
 def test_a_path_can_not_forge_the_log(path: str, caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics(Catalogue([]))
     with caplog.at_level(logging.INFO, "outrider.access"):
-        Exchange("openai-chat", path, Headers()).finish(metrics)
+        Exchange("openai-chat", path).finish(metrics)
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.isprintable()
     assert len(line) < 600

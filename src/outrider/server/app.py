@@ -1,7 +1,7 @@
 """The HTTP application: which path is answered by what, on which wire.
 
-Every unknown path or method gets the error form of the wire it looks like. No middleware: each
-endpoint is an ASGI application of its own, so nothing buffers a stream.
+Every unknown path or method gets the error form of the wire it looks like. Endpoints
+are ASGI applications of their own, and so is the guard in front of them: nothing buffers a stream.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -36,6 +37,7 @@ from outrider.server.embeddings import (
 )
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
+from outrider.server.guard import Guard
 from outrider.server.health import health_of
 from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.openapi_operations import openapi_json
@@ -85,6 +87,11 @@ def build_app(
             *pages.routes(),
         ],
         exception_handlers={HTTPException: refuse_path, Exception: fail},
+        middleware=[
+            Middleware(
+                Guard, access=services.access, metrics=services.metrics, dialect_of=_dialect_of
+            )
+        ],
     )
     app.state.data = data  # whoever runs the application starts and closes it
     return app

@@ -10,8 +10,6 @@ import asyncio
 import logging
 from contextlib import aclosing
 
-from starlette.datastructures import Headers
-
 from outrider.batch_types import Batch, Item, ItemResult
 from outrider.dialects.base import Envelope, collect
 from outrider.errors import EngineFailed, EngineOverloaded, OutriderError, StorageError
@@ -42,8 +40,9 @@ class ItemRunner:
     async def run(self, wire: BatchWire, batch: Batch, item: Item) -> ItemResult:
         """Run an item until it has a result; raises `StorageError` only."""
         dialect = wire.dialect(batch)
-        exchange = Exchange(dialect.name, f"{batch.endpoint}#{batch.id}", Headers())
+        exchange = Exchange(dialect.name, f"{batch.endpoint}#{batch.id}")
         try:
+            exchange.caller = self._services.access.batch_caller(batch.owner)
             call = await self._read(wire, batch, item, exchange)
             body, usage = await self._answer_patiently(batch, item, call, exchange)
             exchange.status = 200
@@ -104,6 +103,7 @@ class ItemRunner:
             async with self._embedding:
                 embedder = self._services.embeddings.find(call.request.model).provider
                 exchange.model = embedder.name
+                self._services.access.check_model(exchange.caller, embedder.name)
                 embeddings = await embedder.embed(call.request)
             return await asyncio.to_thread(call.encode, embeddings), embeddings.usage
         return await self._generate(call, exchange)
@@ -114,6 +114,7 @@ class ItemRunner:
         routing, trace = call.decoded.routing, exchange.trace
         provider = self._services.router.route(names, routing, exchange.caller, trace)
         exchange.model = provider.name
+        self._services.access.check_model(exchange.caller, provider.name)
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         events = self._services.functions.generate(provider, request)

@@ -13,9 +13,9 @@ from outrider.batch_types import Batch
 from outrider.config import ServerConfig
 from outrider.dialects import openai_batches, openai_files
 from outrider.errors import InvalidRequest
+from outrider.server.access import caller_of
 from outrider.server.batch_runner import BatchRunner
 from outrider.server.body import read_body
-from outrider.server.exchange import salt_of
 from outrider.storage import batches as queue
 from outrider.storage.files import Page, find_file
 from outrider.storage.opening import Storage
@@ -38,7 +38,7 @@ class BatchesApi:
         keep_s = wanted.keep_results_s
         batch = Batch(
             id=f"batch_{uuid.uuid4().hex}",
-            owner=salt_of(http.headers),
+            owner=caller_of(http.scope).owner,
             wire="openai",
             endpoint=wanted.endpoint,
             input_file_id=wanted.input_file_id,
@@ -57,7 +57,7 @@ class BatchesApi:
         most, default = openai_batches.MAX_LIST, openai_batches.DEFAULT_LIST
         limit = openai_files.read_limit(http.query_params, default, most)
         page = Page(limit, http.query_params.get("after"))
-        owner = salt_of(http.headers)
+        owner = caller_of(http.scope).owner
         batches, has_more = await self._storage.run(queue.list_batches, owner, "openai", page)
         return _json(openai_batches.encode_batches(batches, has_more))
 
@@ -76,7 +76,7 @@ class BatchesApi:
         return _json(openai_batches.encode_batch(batch))
 
     async def _find(self, http: Request) -> Batch:
-        batch_id, owner = http.path_params["batch_id"], salt_of(http.headers)
+        batch_id, owner = http.path_params["batch_id"], caller_of(http.scope).owner
         return await self._storage.run(queue.find_batch, batch_id, owner, "openai")
 
 

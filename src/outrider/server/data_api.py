@@ -20,6 +20,7 @@ class DataApi:
 
     def __init__(self, storage: Storage, services: Services) -> None:
         self._storage = storage
+        self._access = services.access
         self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)
         self.batches = BatchesApi(storage, self._runner, services.config)
@@ -29,9 +30,16 @@ class DataApi:
     async def close(self) -> None:
         """Stop what runs and close the folder."""
         await self._runner.close()
+        await self._access.close()
         await self._storage.close()
 
 
 async def open_data(path: Path, services: Services) -> DataApi:
     """Open the data folder; raises `StorageError`."""
-    return DataApi(await open_storage(path), services)
+    storage = await open_storage(path)
+    try:
+        await services.access.start(storage)
+    except BaseException:
+        await storage.close()
+        raise
+    return DataApi(storage, services)

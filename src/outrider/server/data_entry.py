@@ -66,8 +66,13 @@ class DataEntry:
         ]
 
     async def start(self) -> None:
-        """Go on with what an earlier process left; raises `ConfigError` for a named folder."""
-        is_named = self._services.config.data_dir != "auto"
+        """Go on with what an earlier process left.
+
+        Raises `ConfigError` for a folder that was named, or is needed for keys, and can't be used,
+        and if keys are needed and there are none.
+        """
+        access = self._services.access
+        is_named = self._services.config.data_dir != "auto" or access.is_on
         if not is_named and not os.path.exists(self._path / DATABASE_NAME):
             return
         try:
@@ -76,6 +81,7 @@ class DataEntry:
             if is_named:
                 raise ConfigError(error.message) from error
             logger.warning("no files and batches: %s", error.message)
+        access.check_keys()
 
     async def api(self) -> DataApi:
         """Give the open data folder; raises `StorageError`, and tries again next time."""

@@ -77,6 +77,7 @@ class _Answer:
     async def _embed(self, request: EmbeddingRequest) -> Embeddings:
         provider = self._services.embeddings.find(request.model).provider
         self._exchange.model = provider.name
+        self._services.access.check_model(self._exchange.caller, provider.name)
         embeddings = await provider.embed(request)
         self._exchange.count(embeddings.usage)
         return embeddings

@@ -5,13 +5,10 @@ Writes one line per request and nothing per token. Never sees prompts or answers
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator
-
-from starlette.datastructures import Headers
 
 from outrider.routing_types import Caller, Trace
 from outrider.server.metrics import Metrics
@@ -25,12 +22,11 @@ STATUS_CLIENT_GONE = 499  # nginx's word for it
 class Exchange:
     """Collects what is known of one request."""
 
-    def __init__(self, wire: str, path: str, headers: Headers) -> None:
+    def __init__(self, wire: str, path: str, caller: Caller | None = None) -> None:
         self.wire = wire
         self.path = path
         self.request_id = new_request_id()
-        self.cache_salt = salt_of(headers)
-        self.caller = Caller()
+        self.caller = caller or Caller()
         self.trace = Trace()
         self.created_s = int(time.time())
         self.model = ""  # of the catalogue; empty until it is known
@@ -109,14 +105,6 @@ class Exchange:
 def new_request_id() -> str:
     """Make the id that headers, the log and the engine know a request by."""
     return str(uuid.uuid4())
-
-
-def salt_of(headers: Headers) -> str:
-    """Give a salt that only requests with the same bearer token share; "" without a token."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        return ""
-    return hashlib.sha256(token.strip().encode()).hexdigest()
 
 
 def _printable(path: str) -> str:

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, Response
 from outrider.batch_types import StoredFile
 from outrider.config import ServerConfig
 from outrider.dialects import openai_files
-from outrider.server.exchange import salt_of
+from outrider.server.access import caller_of
 from outrider.server.uploads import receive_form
 from outrider.storage.files import Page, add_file, check_room, delete_file, find_file, list_files
 from outrider.storage.folder import translated
@@ -52,7 +52,7 @@ class FilesApi:
         now_s = int(time.time())
         stored = StoredFile(
             id=file_id,
-            owner=salt_of(http.headers),
+            owner=caller_of(http.scope).owner,
             purpose=wanted.purpose,
             filename=wanted.filename,
             num_bytes=form.num_bytes,
@@ -70,7 +70,7 @@ class FilesApi:
         """List the caller's files."""
         query = openai_files.read_list(http.query_params)
         page = Page(query.limit, query.after, query.is_ascending)
-        owner = salt_of(http.headers)
+        owner = caller_of(http.scope).owner
         files, has_more = await self._storage.run(list_files, owner, page, query.purpose)
         return _json(openai_files.encode_files(files, has_more))
 
@@ -90,13 +90,13 @@ class FilesApi:
     async def delete(self, http: Request) -> Response:
         """Delete a file."""
         file_id = http.path_params["file_id"]
-        await self._storage.run(delete_file, file_id, salt_of(http.headers))
+        await self._storage.run(delete_file, file_id, caller_of(http.scope).owner)
         await self._storage.remove([file_id])
         return _json(openai_files.encode_deleted(file_id))
 
     async def _find(self, http: Request) -> StoredFile:
         file_id = http.path_params["file_id"]
-        return await self._storage.run(find_file, file_id, salt_of(http.headers), "file_id")
+        return await self._storage.run(find_file, file_id, caller_of(http.scope).owner, "file_id")
 
 
 def _json(body: bytes) -> Response:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -27,6 +27,7 @@ from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
 from outrider.gateway.router import Router
+from outrider.server.access import Access, caller_of
 from outrider.server.body import ClientGone, read_body, wait_for_disconnect
 from outrider.server.exchange import STATUS_CLIENT_GONE, Exchange
 from outrider.server.image_fetch import ImageFetcher
@@ -49,6 +50,7 @@ class Services:
     images: ImageFetcher
     functions: FunctionRounds
     router: Router
+    access: Access
 
     @classmethod
     def of(
@@ -63,6 +65,7 @@ class Services:
             ImageFetcher(config),
             FunctionRounds(FunctionRunner() if config.functions else None),
             Router(catalogue),
+            Access(config, catalogue),
         )
 
 
@@ -88,11 +91,13 @@ class GenerateRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request and account for it."""
         headers = Headers(scope=scope)
-        exchange = Exchange(self._dialect.name, scope["path"], headers)
+        exchange = Exchange(self._dialect.name, scope["path"], caller_of(scope))
         answer = self.answer(exchange, send)
         try:
-            reading = read_body(headers, receive, self._services.config)
-            await _until_disconnect(receive, answer.run(await reading, Request(scope)))
+            with self._services.access.keyring.lease(exchange.caller.key) as ending:
+                reading = read_body(headers, receive, self._services.config)
+                work = answer.run(await reading, Request(scope))
+                await _until_disconnect(receive, work, ending)
         except ClientGone:
             exchange.status = STATUS_CLIENT_GONE
         except asyncio.CancelledError:
@@ -135,7 +140,7 @@ class _Answer:
                 created_s=exchange.created_s,
                 model=http.path_params.get("model", ""),
                 query=dict(http.query_params),
-                cache_salt=exchange.cache_salt,
+                cache_salt=exchange.caller.owner,
             ),
         )
         del body  # it may hold megabytes of images
@@ -145,6 +150,7 @@ class _Answer:
             names, decoded.routing, exchange.caller, exchange.trace
         )
         exchange.model = provider.name
+        self._services.access.check_model(exchange.caller, provider.name)
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         events = exchange.watch(
@@ -236,14 +242,20 @@ def _internal(error: Exception) -> str:
     return f"the request failed inside the server ({type(error).__name__}); its log says why"
 
 
-async def _until_disconnect(receive: Receive, work: Coroutine[None, None, None]) -> None:
-    """Run a coroutine; when the client leaves, cancel it, wait for it and raise `ClientGone`."""
+async def _until_disconnect(
+    receive: Receive, work: Coroutine[None, None, None], ending: asyncio.Future[OutriderError]
+) -> None:
+    """Run a coroutine; when the client leaves, cancel it, wait for it and raise `ClientGone`.
+
+    The same when `ending` has an error, which is raised.
+    """
     task = asyncio.create_task(work)
     watcher = asyncio.create_task(wait_for_disconnect(receive))
     try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        waiting: set[asyncio.Future[Any]] = {task, watcher, ending}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ClientGone
+            raise ending.result() if ending.done() else ClientGone
     finally:
         for each in (task, watcher):
             each.cancel()

@@ -20,10 +20,10 @@ from outrider.batch_types import UNFINISHED, Batch, Item, StoredFile
 from outrider.dialects import cloudflare_batch
 from outrider.dialects.openai_batches import WINDOW_S
 from outrider.errors import InvalidRequest, NotFound, PayloadTooLarge
+from outrider.server.access import caller_of
 from outrider.server.batch_runner import BatchRunner
 from outrider.server.batch_wires import check_request
 from outrider.server.body import read_body
-from outrider.server.exchange import salt_of
 from outrider.server.files import new_file_id
 from outrider.server.generate import Services
 from outrider.storage import batches as queue
@@ -48,7 +48,7 @@ class QueuedApi:
         wanted = await asyncio.to_thread(cloudflare_batch.read_body, body)
         del body
         if isinstance(wanted, cloudflare_batch.Poll):
-            return await self._poll(wanted.request_id, salt_of(http.headers))
+            return await self._poll(wanted.request_id, caller_of(http.scope).owner)
         return await self._queue(wanted, http)
 
     async def _queue(self, queued: cloudflare_batch.Queued, http: Request) -> Response:
@@ -63,7 +63,7 @@ class QueuedApi:
         now_s, file_id = int(time.time()), new_file_id()
         batch = Batch(
             id=str(uuid.uuid4()),
-            owner=salt_of(http.headers),
+            owner=caller_of(http.scope).owner,
             wire="workers-ai",
             endpoint=http.url.path,
             model=model,

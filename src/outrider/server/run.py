@@ -176,18 +176,20 @@ async def _serve(
     app = build_app(server_config, catalogue, embeddings)
     data: DataEntry = app.state.data
     server = make_server(app, server_config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving: asyncio.Task[None] | None = None
     try:
+        await data.start()  # no request is answered before its key is known
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
         await asyncio.wait({starting, serving}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             starting.result()  # raises if the model can't be loaded
-            await data.start()
             on_ready(address_of(listener), catalogue.entries[0].name)
             await serving
     finally:
         starting.cancel()
         server.should_exit = True
-        await serving
+        if serving is not None:
+            await serving
         await data.close()
         await client.close()
 
