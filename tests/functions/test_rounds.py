@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import msgspec
 import pytest
 
 from outrider.errors import EngineOverloaded, InvalidRequest, UnsupportedParameter
@@ -118,6 +119,28 @@ def test_the_calls_of_a_round_run_side_by_side_and_are_answered_in_order() -> No
         ("id1", 'C of {"n":1}'),
         ("id2", 'W of {"n":2}'),
     ]
+
+
+@pytest.mark.parametrize("text", ["", "Let me see."])
+def test_tokens_of_hidden_events_come_with_the_next_one_and_costs_are_added_up(text: str) -> None:
+    class Counted(Model):
+        async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+            num_tokens = 0
+            async for event in super().generate(request):
+                if isinstance(event, Completed):
+                    yield Completed(Usage(10, num_tokens), 7)
+                elif isinstance(event, Started):
+                    yield event
+                else:
+                    num_tokens += 3
+                    yield msgspec.structs.replace(event, num_tokens=3)
+
+    model = Counted(calls("weather", text=text), calls("clock", "weather"), says("Sunny."))
+    events = run(model, request(WEATHER, CLOCK))
+    shown = [event for event in events if not isinstance(event, Started | Completed)]
+    assert isinstance(events[-1], Completed)
+    assert sum(event.num_tokens for event in shown) == events[-1].usage.completion_tokens
+    assert events[-1].cost_microusd == 3 * 7
 
 
 def test_after_five_rounds_the_model_answers_without_tools() -> None:

@@ -107,7 +107,9 @@ class _Round:
         self._deltas: list[ToolCallDelta] = []
         self.calls: dict[int, ToolCall] = {}
         self.usage = Usage(0, 0)
+        self.cost_microusd = 0
         self.is_last = True
+        self.num_hidden_tokens = 0  # of events that the caller doesn't get
 
     def read(self, event: Event) -> list[Event]:
         """Take an event and give those that the caller gets; calls wait for the round's end."""
@@ -124,9 +126,14 @@ class _Round:
                     call.name in self._codes for call in self.calls.values()
                 )
                 self.is_last = not is_run
-                return [] if is_run else [*self._deltas, event]
+                if not is_run:
+                    return [*self._deltas, event]
+                self.num_hidden_tokens = sum(each.num_tokens for each in self._deltas)
+                self.num_hidden_tokens += event.num_tokens
+                return []
             case Completed():
                 self.usage = event.usage
+                self.cost_microusd = event.cost_microusd
                 return []
             case TextDelta():
                 self._text.append(event.text)
@@ -144,7 +151,8 @@ async def _answer(
     codes: dict[str, str],
     runner: FunctionRunner,
 ) -> AsyncGenerator[Event, None]:
-    usage = Usage(0, 0)
+    usage, cost_microusd = Usage(0, 0), 0
+    num_hidden_tokens = 0  # of earlier rounds, for the next event that the caller gets
     request_id = request.request_id
     for number in range(MAX_ROUNDS + 1):
         turn = _Round(codes if number < MAX_ROUNDS else {})
@@ -153,8 +161,13 @@ async def _answer(
                 if number and isinstance(event, Started):
                     continue
                 for shown in turn.read(event):
+                    if num_hidden_tokens and not isinstance(shown, Started | Completed):
+                        shown = _with_tokens(shown, num_hidden_tokens)
+                        num_hidden_tokens = 0
                     yield shown
         usage = _sum(usage, turn.usage)
+        cost_microusd += turn.cost_microusd
+        num_hidden_tokens += turn.num_hidden_tokens
         if turn.is_last:
             break
         results = await _call_all(turn, codes, runner)
@@ -165,7 +178,7 @@ async def _answer(
             # A forced call is made by now; to force it again would never end.
             tool_choice="none" if number + 1 == MAX_ROUNDS else "auto",
         )
-    yield Completed(usage)
+    yield Completed(usage, cost_microusd)
 
 
 async def _call_all(
@@ -180,6 +193,10 @@ async def _call_all(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run(call)) for call in turn.calls.values()]
     return tuple(task.result() for task in tasks)
+
+
+def _with_tokens(event: TextDelta | ToolCallDelta | Finished, num_tokens: int) -> Event:
+    return msgspec.structs.replace(event, num_tokens=event.num_tokens + num_tokens)
 
 
 def _sum(one: Usage, other: Usage) -> Usage:
