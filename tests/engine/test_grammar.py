@@ -334,11 +334,46 @@ def test_a_grammar_that_outgrows_its_limits_fails_its_answer(
 
 
 def test_models_without_a_tokenizer_or_an_end_take_no_grammar() -> None:
+    bare = grammars(tokenizer=None)
+    assert not bare.prepare()
     with pytest.raises(InvalidRequest, match="no tokenizer"):
-        grammars(tokenizer=None).matcher(regex("a"))
+        bare.matcher(regex("a"))
     for eos in ((), (WIDE.vocab_size, 10**6)):
+        endless = grammars(eos=eos)
+        assert not endless.prepare()
         with pytest.raises(InvalidRequest, match="no end token"):
-            grammars(eos=eos).matcher(regex("a"))
+            endless.matcher(regex("a"))
+
+
+def test_the_vocabulary_is_read_once_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(WideTokenizer):
+        num_read = num_of_part = 0
+
+        def token_bytes(self, token_id: int) -> bytes:
+            self.num_read += 1
+            self.num_of_part += 1
+            return super().token_bytes(token_id)
+
+    monkeypatch.setattr("outrider.engine.grammar.PART_TOKENS", 40)
+    tokenizer = Counting()
+    prepared = grammars(tokenizer)
+    assert prepared.prepare()
+    while prepared.prepare():
+        num_before, tokenizer.num_of_part = tokenizer.num_of_part, 0
+        assert num_before <= 40
+    assert tokenizer.num_read == tokenizer.vocab_size
+    for source in ("a", "b"):
+        prepared.matcher(regex(source))
+    assert not prepared.prepare()
+    assert tokenizer.num_read == tokenizer.vocab_size
+
+
+def test_a_grammar_that_comes_early_finishes_the_vocabulary() -> None:
+    begun = grammars()
+    assert begun.prepare()
+    matcher, same = begun.matcher(regex("a|é")), grammars().matcher(regex("a|é"))
+    assert allowed(matcher) == allowed(same)
+    assert not begun.prepare()
 
 
 def test_an_answer_with_a_grammar_has_to_end_at_its_end() -> None:

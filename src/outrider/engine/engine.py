@@ -137,6 +137,10 @@ class Engine:
         """Count the sequences of a length for which the KV cache has room at the same time."""
         return self._blocks.layout.num_sequences(num_tokens)
 
+    def prepare_grammars(self) -> bool:
+        """Do a part of what the first grammar would else wait for; say whether more is left."""
+        return self._grammars.prepare()
+
     def submit(self, request: Submit) -> None:
         """Take a request, or raise a `RequestError` and keep nothing of it."""
         if request.request_id in self._requests:

@@ -1,14 +1,14 @@
 """Grammars that answers must match: compiled once, then one matcher per sequence.
 
-Puts llguidance, which is imported with the first grammar, over the model's own vocabulary. A
-grammar that can't be compiled is refused; what compiling may cost is for `grammar_check`. A matcher
-that can't go on says so and lets no token through: no answer is ever half constrained.
+Puts llguidance, which is imported when it is needed, over the model's own vocabulary. A grammar
+that can't be compiled is refused; what compiling may cost is for `grammar_check`. A matcher that
+can't go on says so and lets no token through: no answer is ever half constrained.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -23,12 +23,14 @@ from outrider.engine.grammar_check import (
     to_source,
 )
 from outrider.errors import InvalidRequest
+from outrider.machine import trim_heap
 from outrider.types import Grammar
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 NUM_CACHED = 32
+PART_TOKENS = 8192  # whose bytes are read at once: about 10 ms
 
 
 class Vocabulary(Protocol):
@@ -88,7 +90,15 @@ class Grammars:
         self._tokenizer = tokenizer
         self._eos_token_ids = sorted(eos_token_ids)
         self._vocabulary: LLTokenizer | None = None
+        self._preparation = self._prepare()
         self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+
+    def prepare(self) -> bool:
+        """Do a part of what has to be done before the first grammar; say whether more is left.
+
+        The library holds the GIL over it, so a thread would stop everything for all of it.
+        """
+        return next(self._preparation, False)
 
     def matcher(self, grammar: Grammar) -> Matcher:
         """Give a matcher at the beginning of a grammar; raises `InvalidRequest`."""
@@ -107,8 +117,12 @@ class Grammars:
     def _compile(self, grammar: Grammar, tokenizer: Vocabulary) -> LLMatcher:
         check_size(grammar)
         check_form(grammar)
+        while self.prepare():
+            pass
         if self._vocabulary is None:
-            self._vocabulary = _build_vocabulary(tokenizer, self._eos_token_ids, grammar.param)
+            raise InvalidRequest(
+                "this model has no end token, which a grammar needs", grammar.param
+            )
         from llguidance import LLMatcher
 
         try:
@@ -124,17 +138,41 @@ class Grammars:
             raise refusal("nothing matches it", grammar.param)
         return compiled
 
+    def _prepare(self) -> Iterator[bool]:
+        """Build the tries of all tokens in parts; gives True after each but the last."""
+        tokenizer = self._tokenizer
+        if tokenizer is None:
+            return
+        known = [token_id for token_id in self._eos_token_ids if token_id < tokenizer.vocab_size]
+        if not known:
+            return
+        from llguidance import LLTokenizer, TokenizerWrapper
+
+        yield True
+        tokens: list[bytes] = []
+        while len(tokens) < tokenizer.vocab_size:
+            end = min(len(tokens) + PART_TOKENS, tokenizer.vocab_size)
+            tokens += map(tokenizer.token_bytes, range(len(tokens), end))
+            yield True
+        view = _TokenizerView(tokenizer, known, tokens)
+        view.vocabulary = LLTokenizer(TokenizerWrapper(view), eos_token=known, slices=[])
+        yield True
+        view.vocabulary = view.vocabulary.with_slices(LLTokenizer.general_slices())
+        self._vocabulary = view.vocabulary
+        trim_heap()
+
 
 class _TokenizerView:
     """What llguidance asks of a tokenizer."""
 
     bos_token_id = None
 
-    def __init__(self, tokenizer: Vocabulary, eos_token_ids: list[int]) -> None:
-        ids = range(tokenizer.vocab_size)
+    def __init__(
+        self, tokenizer: Vocabulary, eos_token_ids: list[int], tokens: list[bytes]
+    ) -> None:
         self.eos_token_id = eos_token_ids[0]
-        self.tokens = [tokenizer.token_bytes(token_id) for token_id in ids]
-        self.special_token_ids = [token_id for token_id in ids if tokenizer.is_special(token_id)]
+        self.tokens = tokens
+        self.special_token_ids = list(filter(tokenizer.is_special, range(len(tokens))))
         self._tokenizer = tokenizer
         self.vocabulary: LLTokenizer | None = None  # that is built over this view
 
@@ -146,15 +184,3 @@ class _TokenizerView:
         if is_exact or self.vocabulary is None:
             return token_ids
         return self.vocabulary.greedy_tokenize(text.decode("utf-8"))
-
-
-def _build_vocabulary(tokenizer: Vocabulary, eos_token_ids: list[int], param: str) -> LLTokenizer:
-    """Build the trie of all tokens: 0.1 s for 49,152 of them, 0.9 s for 202,048."""
-    from llguidance import LLTokenizer, TokenizerWrapper
-
-    known = [token_id for token_id in eos_token_ids if token_id < tokenizer.vocab_size]
-    if not known:
-        raise InvalidRequest("this model has no end token, which a grammar needs", param)
-    view = _TokenizerView(tokenizer, known)
-    view.vocabulary = LLTokenizer(TokenizerWrapper(view), eos_token=known)
-    return view.vocabulary

@@ -78,6 +78,7 @@ class Worker:
         self._is_draining = False
         self._is_connected = True
         self._is_checked = True
+        self._is_preparing = True
         self._stats_time_s = 0.0
         connection.setblocking(False)
         self._selector = selectors.DefaultSelector()
@@ -111,6 +112,8 @@ class Worker:
                     self._send(embedded)
             if self._is_draining and not self._has_work and not self._unsent:
                 break
+            if self._is_preparing:  # between steps, so that nobody waits for more than a part
+                self._is_preparing = self._engine.prepare_grammars()
 
     @property
     def _has_work(self) -> bool:
@@ -154,7 +157,7 @@ class Worker:
     def _wait_s(self) -> float | None:
         if len(self._unsent) > MAX_UNSENT_BYTES:
             return None
-        if self._has_work or (self._is_draining and not self._unsent):
+        if self._has_work or self._is_preparing or (self._is_draining and not self._unsent):
             return 0
         return None if self._is_checked else IDLE_CHECK_S
 

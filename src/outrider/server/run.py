@@ -167,7 +167,8 @@ async def _serve(
     client = EngineClient(engine_config, embedding_model=str(folder.path) if folder else "")
     # The engine loads in its own process while this one builds its tokenizer and routes.
     starting = asyncio.create_task(client.start())
-    await asyncio.sleep(0)
+    for _ in range(2):  # one turn for `start`, one for the supervisor, which spawns the process
+        await asyncio.sleep(0)
     header = map_packed(packed_path).header
     embeddings = build_embeddings(client, folder, server_config)
     catalogue = build_catalogue(client, server_config, engine_config, header, embeddings)

@@ -179,8 +179,10 @@ class Tokenizer:
         if token is None:
             return b""
         if self._is_byte_level:
-            values = [_BYTE_OF_CHAR.get(char, -1) for char in token]
-            return token.encode("utf-8") if -1 in values else bytes(values)
+            try:
+                return token.translate(_BYTE_ALPHABET).encode("latin-1")
+            except UnicodeEncodeError:
+                return token.encode("utf-8")
         byte_token = _BYTE_TOKEN.fullmatch(token) if self._has_byte_tokens else None
         if byte_token:
             return bytes([int(byte_token[1], 16)])
@@ -236,15 +238,16 @@ def _cut_long_runs(text: str) -> list[str]:
     return [text[begin:end] for begin, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """Give the byte behind each character of GPT-2's alphabet.
+def _byte_alphabet() -> dict[int, int]:
+    """Give the byte behind each character of GPT-2's alphabet, for `str.translate`.
 
-    Printable Latin-1 characters stand for themselves, the other bytes for U+0100 onwards.
+    Printable Latin-1 characters stand for themselves, the other bytes for U+0100 onwards; Latin-1's
+    others, which no byte is written as, become a character that Latin-1 doesn't have.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = sorted(set(range(256)) - set(printable))
-    alphabet = {chr(byte): byte for byte in printable}
-    return alphabet | {chr(0x100 + index): byte for index, byte in enumerate(others)}
+    unknown = dict.fromkeys(others, 0xFFFD)
+    return unknown | {0x100 + index: byte for index, byte in enumerate(others)}
 
 
-_BYTE_OF_CHAR = _byte_alphabet()
+_BYTE_ALPHABET = _byte_alphabet()
