@@ -58,6 +58,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     alias: tuple[str, ...] = ()
     auth: str = "auto"
     embedding_model: str = "auto"
+    local_first: bool = True
     functions: bool = False
     image_hosts: tuple[str, ...] = ()
     workers_ai_tool_calls: str = "nested"

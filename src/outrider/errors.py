@@ -21,6 +21,7 @@ OutriderError
 │   └── ProviderError               502  retryable; a remote provider failed: cut, refused, wrong
 │       ├── ProviderTimeout         504  it didn't connect, begin or go on in time
 │       ├── ProviderRateLimited     429  retry_after_s
+│       ├── ProviderUnavailable     503  nobody was asked: all have failed lately; retry_after_s
 │       └── ProviderDenied          502  it doesn't take our key; nobody's request's fault
 ├── StorageError                    503  the data folder is full, read-only, in use or broken
 └── ConfigError                     exit code 2 at start-up, never at run time
@@ -34,7 +35,15 @@ what to do.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
+
+
+class FailedAttempt(NamedTuple):
+    """What came of asking one host."""
+
+    provider: str  # as people read it
+    code: str
+    status: int  # of the host's answer; 0 without one
 
 
 class OutriderError(Exception):
@@ -43,6 +52,8 @@ class OutriderError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
+    # Of all hosts that were asked before the caller got this error; the last one is its own.
+    failed: tuple[FailedAttempt, ...] = ()
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -220,6 +231,17 @@ class ProviderRateLimited(ProviderError):
     def __init__(self, message: str, retry_after_s: float | None, upstream_status: int = 0) -> None:
         super().__init__(message, upstream_status)
         self.retry_after_s = retry_after_s  # None: it didn't say
+
+
+class ProviderUnavailable(ProviderError):
+    """Nobody was asked: every provider of the model has failed lately and is left alone."""
+
+    status = 503
+    code = "providers_unavailable"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ProviderDenied(ProviderError):

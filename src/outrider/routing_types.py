@@ -36,9 +36,18 @@ class MaxPrice(msgspec.Struct, frozen=True, kw_only=True):
     image: int | None = None
 
 
+class WantedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """One model that may answer, and what its suffixes ask for."""
+
+    names: tuple[str, ...]  # as it was sent, then without its suffixes, one after the other
+    is_free_only: bool = False  # :free, unless a model has that very name
+    sort: SortBy | None = None  # :nitro and :floor; None: as `Routing` says
+
+
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
     """Where a request may go; the defaults let it go anywhere (OpenRouter's `provider` object)."""
 
+    models: tuple[WantedModel, ...] = ()  # best first; empty: as the request's names say
     order: tuple[str, ...] = ()  # hosts to try first, in this order; then no balancing
     only: tuple[str, ...] = ()  # no other hosts
     ignore: tuple[str, ...] = ()  # not these hosts
@@ -53,7 +62,6 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     # Hosts that miss these come later; tokens per second, and seconds to the first token.
     min_throughput: dict[Percentile, float] = {}
     max_latency_s: dict[Percentile, float] = {}
-    is_free_only: bool = False  # the suffix :free
     session: str = ""  # requests of one session stay with one host
 
 

@@ -141,6 +141,7 @@ SERVER_SETTINGS = (
         "auto",
         "Embedding model beside the chat model; auto is all-minilm-l6-v2 if it is pulled, or none",
     ),
+    Setting("local_first", True, "Ask this server's own engine before other hosts of a model"),
     Setting("functions", False, "Run the code of Workers AI's functions, each in an isolate"),
     Setting("image_hosts", (), "Hosts that images of requests may be fetched from", item="HOST"),
     Setting(

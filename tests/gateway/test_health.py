@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.test_router import ANSWER, Player
+from gateway.players import ANSWER, Clock, Player
 from outrider.errors import (
     EngineFailed,
     EngineOverloaded,
@@ -30,16 +30,6 @@ from outrider.errors import (
 from outrider.gateway.breaker import LONGEST_OPEN_S, Breaker
 from outrider.gateway.endpoint import Endpoint, Host
 from outrider.gateway.health import Health
-
-
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def endpoint(model: str = "m", **facts: object) -> Endpoint:

@@ -53,6 +53,7 @@ class Endpoint:
     # By OpenRouter's names, such as `tools` and `structured_outputs`; None: all that there are.
     supported_parameters: frozenset[str] | None = None
     reads_images: bool = True
+    has_choices: bool = True  # several answers to one request
     counter: PromptCounter | None = None  # None: prompts are estimated
 
     @property

@@ -12,7 +12,14 @@ from contextlib import aclosing
 
 from outrider.batch_types import Batch, Item, ItemResult
 from outrider.dialects.base import Envelope, collect
-from outrider.errors import EngineFailed, EngineOverloaded, OutriderError, StorageError
+from outrider.errors import (
+    EngineFailed,
+    EngineOverloaded,
+    OutriderError,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    StorageError,
+)
 from outrider.gateway.provider import checked
 from outrider.server.batch_wires import BatchWire, Call, EmbedCall, GenerateCall
 from outrider.server.exchange import Exchange
@@ -81,8 +88,8 @@ class ItemRunner:
         while True:
             try:
                 return await self._answer(call, exchange)
-            except EngineOverloaded as error:
-                await asyncio.sleep(error.retry_after_s)
+            except (EngineOverloaded, ProviderRateLimited, ProviderUnavailable) as error:
+                await asyncio.sleep(error.retry_after_s or RETRY_S)
             except EngineFailed as error:
                 storage = self._storage
                 failures = await storage.run(count_failure, batch.id, item.position)

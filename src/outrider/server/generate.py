@@ -64,7 +64,7 @@ class Services:
             embeddings,
             ImageFetcher(config),
             FunctionRounds(FunctionRunner() if config.functions else None),
-            Router(catalogue),
+            Router(catalogue, is_local_first=config.local_first),
             Access(config, catalogue),
         )
 

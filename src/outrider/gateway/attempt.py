@@ -1,0 +1,136 @@
+"""One endpoint's try at a request: its events, its line in the trace, its mark on the health.
+
+Events that a client couldn't see are held back, and with them the chance to try somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from outrider.errors import ModelNotFound, OutriderError, ProviderError
+from outrider.gateway.endpoint import Endpoint
+from outrider.gateway.health import Health
+from outrider.routing_types import Attempt, Trace
+from outrider.types import (
+    Completed,
+    Event,
+    Finished,
+    GenerationRequest,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+
+MAX_HELD = 64  # events of a stream that nobody sees; whoever sends more is taken to answer
+
+
+class EndpointTry:
+    """Asks one endpoint; `is_shown` says whether something of it has been given out."""
+
+    def __init__(self, endpoint: Endpoint, health: Health, trace: Trace) -> None:
+        self.endpoint = endpoint
+        self.is_shown = False
+        self.usage: Usage | None = None  # once the answer is complete
+        self._trace = trace
+        self._try = health.begin(endpoint)
+        self._position: int | None = None  # in the trace's attempts, once it stands there
+        self._upstream_id = ""
+        self._is_over = False
+        trace.provider = endpoint.host.name
+        trace.model = endpoint.model
+        trace.price = endpoint.price
+        trace.first_event_s = None
+
+    async def run(
+        self, request: GenerationRequest, *, holds_all: bool
+    ) -> AsyncGenerator[Event, None]:
+        """Stream the endpoint's answer; `holds_all` gives nothing out before it is complete."""
+        held: list[Event] = []
+        try:
+            async with aclosing(self.endpoint.provider.generate(request)) as events:
+                async for event in events:
+                    self._note(event)
+                    if holds_all or not (self.is_shown or self._shows(event, len(held))):
+                        held.append(event)
+                        continue
+                    self.is_shown = True
+                    for each in held:
+                        yield each
+                    held.clear()
+                    yield event
+            self._succeed()
+        except OutriderError as error:
+            failure = self._fail(error)
+            if failure is error:
+                raise
+            raise failure from error
+        finally:
+            if not self._is_over:
+                self._abandon()
+        self.is_shown = True
+        for event in held:
+            yield event
+
+    def _shows(self, event: Event, num_held: int) -> bool:
+        return self._position is not None or num_held >= MAX_HELD
+
+    def _note(self, event: Event) -> None:
+        if self._position is None and is_visible(event):
+            self._trace.first_event_s = self._try.answer()
+            self._write(200)
+        elif isinstance(event, Started):
+            self._upstream_id = event.upstream_id
+        if isinstance(event, Completed):
+            self.usage = event.usage
+
+    def _succeed(self) -> None:
+        self._is_over = True
+        self._write(200)
+        self._try.succeed(self.usage.completion_tokens if self.usage else 0)
+
+    def _fail(self, error: OutriderError) -> OutriderError:
+        self._is_over = True
+        if isinstance(error, ModelNotFound) and not self.endpoint.host.is_local:
+            # The settings name it wrong, or the host has dropped it: not the caller's fault.
+            host, model = self.endpoint.host.display_name, self.endpoint.model
+            error = ProviderError(f"{host} doesn't know the model that it has as {model}", 404)
+        self._try.fail(error)
+        self._write(200 if self.is_shown else status_of(error), error.code)
+        return error
+
+    def _abandon(self) -> None:
+        self._is_over = True
+        self._try.abandon()
+        self._write(200 if self.is_shown else 0, "cancelled")
+
+    def _write(self, status: int, error_code: str = "") -> None:
+        attempt = Attempt(
+            provider=self.endpoint.host.name,
+            model=self.endpoint.model,
+            status=status,
+            error_code=error_code,
+            duration_ms=round(1000 * self._try.duration_s),
+            upstream_id=self._upstream_id,
+        )
+        if self._position is None:
+            self._position = len(self._trace.attempts)
+            self._trace.attempts.append(attempt)
+        else:
+            self._trace.attempts[self._position] = attempt
+
+
+def status_of(error: OutriderError) -> int:
+    """Give the status of a failed try: the host's own, 0 if it gave none."""
+    if isinstance(error, ProviderError):
+        # A 200 whose body is no answer isn't one.
+        return error.status if error.upstream_status == 200 else error.upstream_status
+    return error.status
+
+
+def is_visible(event: Event) -> bool:
+    """Say whether a client would see an event; after one of them nothing can be taken back."""
+    return isinstance(event, ToolCallDelta | Finished) or (
+        isinstance(event, TextDelta) and event.text != ""
+    )

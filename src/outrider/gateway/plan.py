@@ -1,0 +1,94 @@
+"""The order in which the endpoints of one request are asked, and what is told if all fail.
+
+Every endpoint is asked once, then some of them again. A request that a host refuses isn't sent to
+others of the same model: they would refuse it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Sequence
+
+from outrider.errors import (
+    FailedAttempt,
+    OutriderError,
+    ProviderDenied,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    RequestError,
+    UnsupportedParameter,
+)
+from outrider.gateway import retries
+from outrider.gateway.attempt import status_of
+from outrider.gateway.endpoint import Endpoint
+from outrider.gateway.health import Health
+
+
+class Plan:
+    """Gives one endpoint after the other, and takes note of what came of it."""
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], health: Health, budget: retries.RetryBudget
+    ) -> None:
+        self._endpoints = endpoints
+        self._health = health
+        self._budget = budget
+        self._again: list[Endpoint] = []
+        self._refusing: set[str] = set()  # models that don't take the request
+        self._failed: list[FailedAttempt] = []
+        self._error: OutriderError | None = None
+
+    async def endpoints(self) -> AsyncGenerator[Endpoint, None]:
+        """Give who is asked next; pauses before somebody is asked again."""
+        for endpoint in self._endpoints:
+            if self._is_open(endpoint):
+                yield endpoint
+        for number in range(retries.NUM_ROUNDS):
+            again, self._again = self._again, []
+            for endpoint in again:
+                if self._is_open(endpoint) and self._budget.spend():
+                    await asyncio.sleep(retries.pause_s(number))
+                    yield endpoint
+
+    def can_go_on(self, endpoint: Endpoint) -> bool:
+        """Say whether somebody could be asked after an endpoint."""
+        return len(self._endpoints) > 1 or not endpoint.host.is_local
+
+    def fail(self, endpoint: Endpoint, error: OutriderError) -> OutriderError:
+        """Take note that an endpoint failed; give the error with all that failed before."""
+        self._failed.append(FailedAttempt(endpoint.host.display_name, error.code, status_of(error)))
+        error.failed = tuple(self._failed)
+        self._error = error
+        if retries.is_passing(error):
+            self._again.append(endpoint)
+        # What a wire can't carry another one may.
+        if isinstance(error, RequestError) and not isinstance(error, UnsupportedParameter):
+            self._refusing.add(endpoint.model)
+        return error
+
+    def verdict(self) -> OutriderError:
+        """Give the error for a request that nobody answered."""
+        wait_s = min(map(self._health.wait_s, self._endpoints))
+        if self._error is None:
+            return self._none_asked(wait_s)
+        if isinstance(self._error, ProviderRateLimited) and 0 < wait_s < math.inf:
+            self._error.retry_after_s = wait_s
+        return self._error
+
+    def _none_asked(self, wait_s: float) -> OutriderError:
+        model = self._endpoints[0].model
+        if wait_s == math.inf:
+            hosts = sorted({endpoint.host.display_name for endpoint in self._endpoints})
+            return ProviderDenied(
+                f"no provider of {model} takes our key: {', '.join(hosts)}; the operator has to "
+                "put it right"
+            )
+        if any(map(self._health.is_cooling, self._endpoints)):
+            text = f"every provider of {model} is at its limits; try again later"
+            return ProviderRateLimited(text, wait_s)
+        text = f"every provider of {model} has failed in the last minute; try again later"
+        return ProviderUnavailable(text, wait_s)
+
+    def _is_open(self, endpoint: Endpoint) -> bool:
+        return endpoint.model not in self._refusing and self._health.wait_s(endpoint) <= 0
