@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dialects.strategies import calls, filled, objects, schemas, texts, to_json, usages
 from outrider.dialects.base import Answer, Choice, Decoded, join_tool_calls
 from outrider.dialects.cloudflare import WorkersAi
-from outrider.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
+from outrider.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, ProviderError
 from outrider.types import (
     Completed,
     Event,
@@ -224,7 +224,7 @@ def test_an_error_inside_a_stream_ends_it_without_done():
 
 def test_a_stream_without_its_end_failed():
     text = WIRE.stream_encoder(DECODED).encode(TextDelta(0, "a"))
-    with pytest.raises(EngineFailed, match="ended early"):
+    with pytest.raises(ProviderError, match="ended early"):
         WIRE.decode_stream(text)
 
 
@@ -256,7 +256,7 @@ def test_chunks_of_the_live_service_are_read():
     ],
 )
 def test_an_answer_of_another_kind_is_a_failure_of_its_server(body: bytes):
-    with pytest.raises(EngineFailed):
+    with pytest.raises(ProviderError):
         WIRE.decode_answer(body)
 
 

@@ -23,7 +23,7 @@ from outrider.dialects.cloudflare_batch import (
     is_poll,
     read_body,
 )
-from outrider.errors import EngineFailed, InvalidRequest
+from outrider.errors import InvalidRequest, ProviderError
 from outrider.types import Usage
 
 texts = st.text(max_size=10)
@@ -117,5 +117,5 @@ def test_a_complete_batch_has_what_each_request_would_have_got() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"result": 7}'])
 def test_an_unreadable_answer_is_the_servers_fault(body: bytes) -> None:
-    with pytest.raises(EngineFailed):
+    with pytest.raises(ProviderError):
         decode_status(body)

@@ -74,11 +74,23 @@ class Scripted:
 
     @property
     def base_url(self) -> str:
+        """Where servers of OpenAI's kind are."""
         return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def workers_ai_url(self) -> str:
+        """Where an account of Workers AI is."""
+        return f"http://127.0.0.1:{self.port}/client/v4/accounts/abc"
 
     def answer(self, *replies: Reply) -> None:
         """Answer the next requests so."""
         self.replies = list(replies)
+
+    def reset(self) -> None:
+        """Forget what was seen and scripted."""
+        self.seen.clear()
+        self.replies = []
+        self.script = self._next_reply
 
     def start(self) -> None:
         self._thread.start()
@@ -293,3 +305,48 @@ def _routed(wire: Wire, choice: dict[str, Any]) -> dict[str, Any]:
         reason = choice["finish_reason"]
         choice["native_finish_reason"] = native.get(reason, reason)
     return choice
+
+
+# Workers AI's shapes, whose envelope is Dataoorts', too.
+
+
+def native_answer(
+    response: object = "Hello there!",
+    *,
+    calls: Sequence[dict[str, Any]] = (),
+    usage: dict[str, Any] | None = USAGE,
+) -> dict[str, Any]:
+    """Give a whole answer; one of calls has no response."""
+    result: dict[str, Any] = {"tool_calls": list(calls)}
+    if not calls:
+        result["response"] = response
+    if usage is not None:
+        result["usage"] = usage
+    return {"result": result, "success": True, "errors": [], "messages": []}
+
+
+def native_stream(
+    texts: Sequence[str] = ("Hel", "lo", " there!"), *, usage: dict[str, Any] | None = USAGE
+) -> list[bytes]:
+    """Give the events of a streamed answer."""
+    events = [event({"response": text, "tool_calls": [], "p": "abc"}) for text in texts]
+    if usage is not None:
+        events.append(event({"response": "", "usage": usage}))
+    return [*events, DONE]
+
+
+def native_call_stream(name: str, arguments: Sequence[str], call_id: str = "call_1") -> list[bytes]:
+    """Give the events of a streamed call."""
+    head = {"id": call_id, "type": "function", "index": 0, "function": {"name": name}}
+    parts = [head, *({"index": 0, "function": {"arguments": part}} for part in arguments)]
+    parts.append(
+        {"id": None, "type": None, "index": 0, "function": {"name": None, "arguments": ""}}
+    )
+    events = [event({"response": "", "tool_calls": [part]}) for part in parts]
+    return [*events, event({"response": "", "usage": USAGE}), DONE]
+
+
+def native_error(code: int, message: str) -> dict[str, Any]:
+    """Give the envelope of an error."""
+    error = {"message": f"AiError: {message} (7c2f0c1e)", "code": code}
+    return {"errors": [error], "success": False, "result": {}, "messages": []}

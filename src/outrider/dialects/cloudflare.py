@@ -7,12 +7,21 @@ carries neither the model's name nor a finish reason in its answers.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import msgspec
 
 from outrider.dialects import sse
-from outrider.dialects.base import Answer, Choice, Decoded, Envelope, StreamEncoder, refuse_open
+from outrider.dialects.base import (
+    Answer,
+    Choice,
+    Decoded,
+    Envelope,
+    StreamDecoder,
+    StreamEncoder,
+    refuse_open,
+)
 from outrider.dialects.cloudflare_calls import CallReader, CallWriter, read_calls, write_calls
 from outrider.dialects.cloudflare_forms import (
     read_form,
@@ -21,7 +30,7 @@ from outrider.dialects.cloudflare_forms import (
     write_response,
 )
 from outrider.dialects.cloudflare_functions import read_functions, write_functions
-from outrider.dialects.cloudflare_messages import read_message, write_message
+from outrider.dialects.cloudflare_messages import check_images, read_message, write_message
 from outrider.dialects.cloudflare_refusals import decode_fields, is_empty, read_as, refused
 from outrider.dialects.cloudflare_sampling import DEFAULTS, NUMBERS, read_sampling, write_sampling
 from outrider.dialects.cloudflare_tools import read_tools, write_tools
@@ -43,7 +52,7 @@ from outrider.dialects.cloudflare_wire import (
     usage_to_wire,
 )
 from outrider.dialects.unknown_fields import Ignored, drop_unknown
-from outrider.errors import EngineFailed, InvalidRequest, OutriderError, UnsupportedParameter
+from outrider.errors import InvalidRequest, OutriderError, ProviderError, UnsupportedParameter
 from outrider.types import (
     Completed,
     Event,
@@ -102,17 +111,22 @@ class WorkersAi:
 
     Other services have the same model inputs in other envelopes: they use `read_fields` and
     `write_fields` with defaults of their own. With `are_calls_flat` answers hold calls of tools in
-    the flat form.
+    the flat form; `max_tokens` is the limit of answers that are read, so that cut ones are known.
     """
 
     name = "workers-ai"
     keep_alive = b""
 
     def __init__(
-        self, defaults: SamplingParams = DEFAULTS, *, are_calls_flat: bool = False
+        self,
+        defaults: SamplingParams = DEFAULTS,
+        *,
+        are_calls_flat: bool = False,
+        max_tokens: int | None = None,
     ) -> None:
         self._defaults = defaults
         self._are_calls_flat = are_calls_flat
+        self._max_tokens = max_tokens
 
     def headers(self, request_id: str, created_s: int) -> dict[str, str]:
         """Give the headers that every answer of the model layer has."""
@@ -198,33 +212,36 @@ class WorkersAi:
         if not wire.success:
             raise error_from_wire(500, body)
         result = wire.result
+        if not result.response and result.tool_calls is None:
+            raise ProviderError("the answer isn't one of Workers AI: it has no response")
         try:
             calls = read_calls("/result/tool_calls", result.tool_calls or ())
         except InvalidRequest as error:
-            raise EngineFailed(f"the answer's tool calls can't be read: {error.message}") from error
-        choice = Choice(read_response(result.response), _reason(bool(calls)), (), calls)
-        return Answer("", (choice,), usage_from_wire(result.usage))
+            message = f"the answer's tool calls can't be read: {error.message}"
+            raise ProviderError(message) from error
+        usage = usage_from_wire(result.usage)
+        reason = self._reason(bool(calls), usage)
+        return Answer("", (Choice(read_response(result.response), reason, (), calls),), usage)
 
     def stream_encoder(self, decoded: Decoded) -> StreamEncoder:
         """Make the encoder of one streamed answer."""
         return _ChunkEncoder(decoded.request_id, CallWriter(are_flat=self._are_calls_flat))
 
+    def stream_decoder(self) -> StreamDecoder:
+        """Make the decoder of one streamed answer."""
+        return _ChunkDecoder(self._reason)
+
     def decode_stream(self, data: bytes) -> list[Event]:
         """Read a complete stream; raises the error that it carries."""
-        events: list[Event] = [Started("")]
-        usage, calls = Usage(0, 0), CallReader()
-        for payload in sse.decode_data(data):
-            if payload == b"[DONE]":
-                return [*events, Finished(0, _reason(calls.num_calls > 0)), Completed(usage)]
-            chunk = decode_reply(payload, ChunkWire)
-            if not chunk.success:
-                raise error_from_wire(500, payload)
-            if text := read_response(chunk.response):
-                events.append(TextDelta(0, text))
-            events += calls.read(chunk.tool_calls or [])
-            if chunk.usage:
-                usage = usage_from_wire(chunk.usage)
-        raise EngineFailed("the stream ended early: no [DONE] was sent")
+        decoder = self.stream_decoder()
+        return [*decoder.feed(data), *decoder.finish()]
+
+    def _reason(self, has_calls: bool, usage: Usage) -> FinishReason:
+        """Give a finish reason, which isn't on the wire: an answer of all its tokens was cut."""
+        if has_calls:
+            return "tool_calls"
+        is_cut = self._max_tokens is not None and usage.completion_tokens >= self._max_tokens
+        return "length" if is_cut else "stop"
 
     def encode_error(self, error: OutriderError, request_id: str) -> tuple[int, bytes]:
         """Give status and body of an error answer."""
@@ -233,6 +250,50 @@ class WorkersAi:
     def decode_error(self, status: int, body: bytes) -> OutriderError:
         """Read an error answer: by its code, else by its status."""
         return error_from_wire(status, body)
+
+
+class _ChunkDecoder:
+    """Reads a stream of chunks as it comes; see `StreamDecoder`."""
+
+    def __init__(self, reason: Callable[[bool, Usage], FinishReason]) -> None:
+        self._reason = reason
+        self._reader = sse.Reader()
+        self._calls = CallReader()
+        self._usage = Usage(0, 0)
+        self._has_started = self._is_done = False
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        for payload in self._reader.feed(data):
+            if self._is_done:
+                return
+            if payload == b"[DONE]":
+                self._is_done = True
+                if not self._has_started:
+                    yield Started("")
+                yield Finished(0, self._reason(self._calls.num_calls > 0, self._usage))
+                yield Completed(self._usage)
+            else:
+                yield from self._read(payload)
+
+    def finish(self) -> list[Event]:
+        if not self._is_done:  # nothing else on this wire says that an answer is complete
+            raise ProviderError("the stream ended early: no [DONE] was sent")
+        return []
+
+    def _read(self, payload: bytes) -> list[Event]:
+        chunk = decode_reply(payload, ChunkWire)
+        if not chunk.success:
+            raise error_from_wire(500, payload)
+        events: list[Event] = [] if self._has_started else [Started("")]
+        self._has_started = True
+        if text := read_response(chunk.response):
+            events.append(TextDelta(0, text))
+        elif any(choice.delta and choice.delta.content for choice in chunk.choices or ()):
+            raise ProviderError("the stream isn't one of Workers AI: its text stands in choices")
+        events += self._calls.read(chunk.tool_calls or [])
+        if chunk.usage:
+            self._usage = usage_from_wire(chunk.usage)
+        return events
 
 
 class _ChunkEncoder:
@@ -264,8 +325,12 @@ def _chunk(wire: msgspec.Struct) -> bytes:
     return sse.encode_data(msgspec.json.encode(wire))
 
 
-def _reason(has_calls: bool) -> FinishReason:
-    return "tool_calls" if has_calls else "stop"
+def check_carried(request: GenerationRequest) -> None:
+    """Raise `UnsupportedParameter` for what no endpoint of the service takes of a conversation."""
+    for index, message in enumerate(request.messages):
+        check_images(index, message)
+    write_form(request)
+    write_sampling(request, DEFAULTS)
 
 
 def _refuse_unsupported(fields: dict[str, Any], envelope: Envelope) -> None:

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from outrider.dialects.cloudflare_refusals import missing, refused
 from outrider.dialects.cloudflare_types import Call, CallFunction
-from outrider.errors import EngineFailed, InvalidRequest
+from outrider.errors import InvalidRequest, ProviderError
 from outrider.types import ToolCall, ToolCallDelta
 
 Object = dict[str, Any]
@@ -80,11 +80,12 @@ class CallReader:
         self.num_calls = 0
 
     def read(self, wire: list[Call]) -> list[ToolCallDelta]:
-        """Give the parts that one chunk holds; raises `EngineFailed` for what isn't a call."""
+        """Give the parts that one chunk holds; raises `ProviderError` for what isn't a call."""
         try:
             deltas = [self._read(call) for call in wire]
         except InvalidRequest as error:
-            raise EngineFailed(f"the answer's tool calls can't be read: {error.message}") from error
+            message = f"the answer's tool calls can't be read: {error.message}"
+            raise ProviderError(message) from error
         return [delta for delta in deltas if delta is not None]
 
     def _read(self, wire: Call) -> ToolCallDelta | None:

@@ -47,18 +47,23 @@ def read_message(index: int, wire: Turn) -> Message:
 
 def write_message(index: int, message: Message) -> dict[str, Any]:
     """Write one message as a client would; raises `UnsupportedParameter` for a remote image."""
-    for image in message.images:
-        if not image.data:
-            raise UnsupportedParameter(
-                f"Workers AI takes images as data URIs only, not {image.url[:100]!r}",
-                f"messages[{index}].content",
-            )
+    check_images(index, message)
     wire: dict[str, Any] = {"role": message.role, "content": _write_content(message.content)}
     if message.tool_calls:
         wire["tool_calls"] = write_calls(message.tool_calls)
     if message.tool_call_id:
         wire["tool_call_id"] = message.tool_call_id
     return wire
+
+
+def check_images(index: int, message: Message) -> None:
+    """Raise `UnsupportedParameter` for a remote image."""
+    for image in message.images:
+        if not image.data:
+            raise UnsupportedParameter(
+                f"Workers AI takes images as data URIs only, not {image.url[:100]!r}",
+                f"messages[{index}].content",
+            )
 
 
 def _read_content(at: str, wire: Turn, role: Role, *, has_calls: bool) -> Content:

@@ -14,7 +14,13 @@ import msgspec
 from outrider.dialects import openai
 from outrider.dialects.base import Decoded, Envelope, convert, decode_json
 from outrider.dialects.cloudflare_types import RunOptions
-from outrider.dialects.cloudflare_wire import frame, headers, status_of, strip_frame
+from outrider.dialects.cloudflare_wire import (
+    error_from_wire,
+    frame,
+    headers,
+    status_of,
+    strip_frame,
+)
 from outrider.dialects.openai_request import read_chat
 from outrider.dialects.openai_wire import ChatBody
 from outrider.dialects.unknown_fields import Ignored, drop_unknown
@@ -41,6 +47,8 @@ class WorkersAiOpenAi(openai.OpenAi):
         """Read an error answer: by its code, else by its status."""
         try:
             wire = msgspec.json.decode(body)
+            if "errors" in wire:
+                return error_from_wire(status, body)
             wire["error"]["message"] = strip_frame(wire["error"]["message"])
         except (ValueError, RecursionError, KeyError, TypeError):
             return super().decode_error(status, body)

@@ -28,6 +28,7 @@ from outrider.errors import (
     PayloadTooLarge,
     PaymentRequired,
     RateLimited,
+    ProviderError,
     RequestError,
     RequestTimeout,
     Unauthorized,
@@ -39,6 +40,7 @@ T = TypeVar("T")
 
 NO_LORA = "LoRA is not supported by this model"
 OVERLOADED = "Capacity temporarily exceeded, please try again."
+MAX_COUNT = 2**40  # of tokens; more can't be
 _BAD_INPUT = "Bad input: Error: "
 _NO_MODEL = "No such model or task: "
 
@@ -102,12 +104,25 @@ class UsageChunk(msgspec.Struct):
     usage: UsageWire
 
 
+class DeltaWire(msgspec.Struct):
+    """What a chunk of OpenAI's kind adds."""
+
+    content: str | None = None
+
+
+class ChoiceWire(msgspec.Struct):
+    """What some models send beside or in the place of `response`."""
+
+    delta: DeltaWire | None = None
+
+
 class ChunkWire(msgspec.Struct):
-    """Any chunk, as it is read; the padding `p` and OpenAI's `choices` are passed over."""
+    """Any chunk, as it is read; the padding `p` is passed over, and `choices` beside a text."""
 
     response: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     tool_calls: list[Call] | None = None
     usage: UsageWire | None = None
+    choices: list[ChoiceWire] | None = None
     success: bool = True
 
 
@@ -148,15 +163,18 @@ def usage_from_wire(wire: UsageWire | None) -> Usage:
         return Usage(0, 0)
     details = wire.prompt_tokens_details
     cached = details.cached_tokens if details else 0
-    return Usage(wire.prompt_tokens, wire.completion_tokens, cached)
+    counts = (wire.prompt_tokens, wire.completion_tokens, cached)
+    if not all(0 <= count <= MAX_COUNT for count in counts):
+        raise ProviderError(f"the answer isn't one of Workers AI: it counts {counts} tokens")
+    return Usage(*counts)
 
 
 def decode_reply(body: bytes, kind: type[T]) -> T:
-    """Read what a server sent; raises `EngineFailed`, since the caller isn't to blame."""
+    """Read what a server sent; raises `ProviderError`, since the caller isn't to blame."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EngineFailed(f"the answer isn't one of Workers AI: {error}") from error
+        raise ProviderError(f"the answer isn't one of Workers AI: {error}") from error
 
 
 # Where the service has a code of its own for what is an ordinary refusal here: by its words.

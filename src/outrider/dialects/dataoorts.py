@@ -11,14 +11,21 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from outrider.dialects.base import Answer, Decoded, Envelope, StreamEncoder, convert, decode_json
+from outrider.dialects.base import (
+    Answer,
+    Decoded,
+    Envelope,
+    StreamDecoder,
+    StreamEncoder,
+    convert,
+    decode_json,
+)
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.cloudflare_wire import encode_error, error_from_wire
 from outrider.errors import InvalidRequest, OutriderError, UnsupportedParameter
 from outrider.types import Event, GenerationRequest, SamplingParams
 
 DEFAULTS = SamplingParams(temperature=0.6)
-_INPUTS = WorkersAi(DEFAULTS)
 _POINTER = re.compile(r"'/(?=\w)")
 _KNOWN = ("model", "data")
 
@@ -31,10 +38,13 @@ class DataoortsBody(msgspec.Struct, frozen=True):
 
 
 class Dataoorts:
-    """The one endpoint; see `Dialect`."""
+    """The one endpoint; see `Dialect`, and `WorkersAi` about `max_tokens`."""
 
     name = "dataoorts"
     keep_alive = b""
+
+    def __init__(self, max_tokens: int | None = None) -> None:
+        self._inputs = WorkersAi(DEFAULTS, max_tokens=max_tokens)
 
     def headers(self, request_id: str, created_s: int) -> dict[str, str]:
         """Give no headers: none are documented."""
@@ -48,7 +58,7 @@ class Dataoorts:
         if wire.data.get("stream"):
             _refuse_stream()
         try:
-            decoded = _INPUTS.read_fields(
+            decoded = self._inputs.read_fields(
                 wire.data, msgspec.structs.replace(envelope, model=wire.model, query={})
             )
         except InvalidRequest as error:
@@ -61,20 +71,24 @@ class Dataoorts:
         """Write a request's body; raises `UnsupportedParameter` for what the wire can't carry."""
         if request.stream:
             _refuse_stream()
-        data = _INPUTS.write_fields(request)
+        data = self._inputs.write_fields(request)
         return msgspec.json.encode({"model": request.model, "data": data})
 
     def encode_answer(self, answer: Answer, decoded: Decoded) -> bytes:
         """Write a whole answer's body."""
-        return _sorted(_INPUTS.encode_answer(answer, decoded))
+        return _sorted(self._inputs.encode_answer(answer, decoded))
 
     def decode_answer(self, body: bytes) -> Answer:
-        """Read a whole answer's body; the finish reason isn't on the wire and read as stop."""
-        return _INPUTS.decode_answer(body)
+        """Read a whole answer's body; the finish reason isn't on the wire."""
+        return self._inputs.decode_answer(body)
 
     def stream_encoder(self, decoded: Decoded) -> StreamEncoder:
         """Refuse: this wire has no streams."""
         del decoded
+        _refuse_stream()
+
+    def stream_decoder(self) -> StreamDecoder:
+        """Refuse: this wire has no streams."""
         _refuse_stream()
 
     def decode_stream(self, data: bytes) -> list[Event]:

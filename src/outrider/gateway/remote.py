@@ -14,18 +14,19 @@ from collections.abc import AsyncGenerator, Iterable
 
 import aiohttp
 
+from outrider.config_providers import Timeouts
 from outrider.errors import (
     OutriderError,
     ProviderError,
     ProviderTimeout,
     UnsupportedParameter,
 )
-from outrider.gateway.upstream import Call, Kind, Timeouts, Upstream, call_of
+from outrider.gateway.upstream import Call, Upstream, call_of
 from outrider.gateway.upstream_errors import error_of, retry_after_s, told
 from outrider.gateway.upstream_events import EventCheck, events_of
 from outrider.types import Event, GenerationRequest
 
-__all__ = ["Connections", "Kind", "RemoteProvider", "Timeouts", "Upstream"]
+__all__ = ["Connections", "RemoteProvider", "Upstream"]
 
 MAX_ANSWER_BYTES = 32 << 20
 MAX_STREAM_BYTES = 256 << 20
@@ -103,9 +104,9 @@ class _Reply:
         self._call = call
         self._timeouts = timeouts
         self._check = check
-        self._decoder = call.dialect.stream_decoder()
-        self._response: aiohttp.ClientResponse | None = None
         self._is_stream = call.request.stream
+        self._decoder = call.dialect.stream_decoder() if self._is_stream else None
+        self._response: aiohttp.ClientResponse | None = None
         self._num_bytes = 0
         self._total_at = 0.0
         self._waits_until = 0.0
@@ -139,16 +140,17 @@ class _Reply:
     async def read(self) -> Iterable[Event]:
         """Give the next events, as they are read out of what came."""
         response = self._opened()
-        if not self._is_stream:
+        decoder = self._decoder
+        if decoder is None:
             body = await self._whole(response, MAX_ANSWER_BYTES)
             return events_of(self._call.dialect.decode_answer(body))
         data = await self._next(response)
         if not data:
-            return self._decoder.finish()
+            return decoder.finish()
         self._num_bytes += len(data)
         if self._num_bytes > MAX_STREAM_BYTES:
             raise ProviderError(f"the stream is longer than {MAX_STREAM_BYTES >> 20} MiB")
-        return self._timed(self._decoder.feed(data))
+        return self._timed(decoder.feed(data))
 
     async def drain(self) -> None:
         """Read the end of a complete stream, so that its connection can be used again."""
@@ -174,8 +176,10 @@ class _Reply:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in ("", "text/event-stream", "application/json"):
             raise ProviderError(f"the answer is of the type {kind[:80]}, not one of this wire")
-        # A server that can't stream answers whole; so do errors with status 200.
-        self._is_stream = kind == "text/event-stream" if kind else self._is_stream
+        if kind == "text/event-stream" and self._decoder is None:
+            raise ProviderError("the answer is a stream, which wasn't asked for")
+        if kind == "application/json":
+            self._decoder = None  # a server that can't stream, or an error with status 200
 
     async def _whole(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
         pieces: list[bytes] = []

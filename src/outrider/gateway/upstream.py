@@ -7,28 +7,29 @@ text that this module makes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from urllib.parse import quote
 
 import msgspec
 
-from outrider.dialects import openai, openrouter
+from outrider.config_providers import Timeouts
+from outrider.dialects import (
+    cloudflare,
+    cloudflare_openai,
+    cloudflare_sampling,
+    dataoorts,
+    openai,
+    openrouter,
+)
 from outrider.dialects.base import Dialect
+from outrider.dialects.capabilities import Kind
 from outrider.errors import UnsupportedParameter
 from outrider.types import GenerationRequest, SamplingParams
 
-Kind = Literal["openai", "openrouter"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timeouts:
-    """How long a provider may take; a limit that is passed is a `ProviderTimeout`."""
-
-    connect_s: float = 5.0
-    first_event_s: float = 60.0  # of a stream, from the start on
-    idle_s: float = 60.0  # of a stream, between events; comments are none
-    total_s: float = 600.0
+NEUTRAL = SamplingParams()
+# Only Workers AI's native endpoint documents these.
+_NATIVE_ONLY = ("top_k", "repetition_penalty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,8 @@ class Upstream:
     base_url: str  # what the wire's paths follow, such as https://host/v1
     model: str  # what the provider calls the model
     secret: str = field(default="", repr=False)
-    timeouts: Timeouts = Timeouts()
+    max_output: int | None = None  # tokens of an answer; asked for where a wire's default is less
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
     def headers(self) -> dict[str, str]:
         """Give the headers of every request."""
@@ -68,37 +70,111 @@ class Call:
         return self.dialect.encode_request(self.request)
 
 
-_DIALECTS: Mapping[Kind, tuple[Dialect, Dialect]] = {
-    "openai": (openai.CHAT_COMPLETIONS, openai.COMPLETIONS),
-    "openrouter": (openrouter.CHAT_COMPLETIONS, openrouter.COMPLETIONS),
-}
-
-
 def call_of(upstream: Upstream, request: GenerationRequest) -> Call:
     """Give the call of a request; raises `UnsupportedParameter` for what can't be asked there."""
-    chat, text = _DIALECTS[upstream.kind]
-    base = upstream.base_url.rstrip("/")
+    # The code of embedded functions stays here: this server runs it.
+    request = msgspec.structs.replace(request, model=upstream.model, functions=())
+    return _CALLS[upstream.kind](upstream, request)
+
+
+def _openai_call(upstream: Upstream, request: GenerationRequest) -> Call:
+    return _shared_call(upstream, request, openai.CHAT_COMPLETIONS, openai.COMPLETIONS)
+
+
+def _openrouter_call(upstream: Upstream, request: GenerationRequest) -> Call:
+    return _shared_call(upstream, request, openrouter.CHAT_COMPLETIONS, openrouter.COMPLETIONS)
+
+
+def _shared_call(
+    upstream: Upstream, request: GenerationRequest, chat: Dialect, text: Dialect
+) -> Call:
     if request.reject_if_busy:
         raise UnsupportedParameter(
             f"{upstream.display_name} can't be told to refuse when it is busy",
             "options.rejectIfBusy",
         )
+    request = msgspec.structs.replace(request, given=_sent(request))
     if request.prompts:
-        return Call(text, f"{base}/completions", _with_defaults(request, upstream))
-    return Call(chat, f"{base}/chat/completions", _with_defaults(request, upstream))
+        return Call(text, f"{upstream.base_url.rstrip('/')}/completions", request)
+    return Call(chat, f"{upstream.base_url.rstrip('/')}/chat/completions", request)
 
 
-def _with_defaults(request: GenerationRequest, upstream: Upstream) -> GenerationRequest:
-    """Name the model as the provider does, and send what the caller's wire sets by itself.
+def _workers_ai_call(upstream: Upstream, request: GenerationRequest) -> Call:
+    """Give conversations to the endpoint of OpenAI's kind, whose answers have finish reasons.
 
-    The code of embedded functions stays here: this server runs it.
+    Prompts, and what only the native endpoint documents, go there. Schemas go with whole answers:
+    the service has no streams of them.
     """
-    neutral = SamplingParams()
-    own = {
-        name
-        for name in SamplingParams.__struct_fields__
-        if getattr(request.sampling, name) != getattr(neutral, name)
-    }
-    return msgspec.structs.replace(
-        request, model=upstream.model, given=request.given | own, functions=()
+    base = upstream.base_url.rstrip("/")
+    sent = _sent(request)
+    native = _native_request(upstream, request, sent, cloudflare_sampling.DEFAULTS)
+    is_native = bool(request.prompts) or any(name in sent for name in _NATIVE_ONLY)
+    if is_native:
+        dialect = cloudflare.WorkersAi(max_tokens=native.sampling.max_tokens)
+        return Call(dialect, f"{base}/ai/run/{quote(upstream.model, safe='/@:')}", native)
+    # Both endpoints take the same values, and the native one's codec knows which.
+    cloudflare.check_carried(native)
+    sampling = _with_limit(upstream, request)
+    chat = msgspec.structs.replace(
+        request,
+        sampling=sampling,
+        given=sent if sampling.max_tokens is None else sent | {"max_tokens"},
+        prediction="",
+        stream=native.stream,
     )
+    return Call(cloudflare_openai.CHAT_COMPLETIONS, f"{base}/ai/v1/chat/completions", chat)
+
+
+def _dataoorts_call(upstream: Upstream, request: GenerationRequest) -> Call:
+    """Ask for a whole answer, since the service has no streams."""
+    native = _native_request(upstream, request, _sent(request), dataoorts.DEFAULTS)
+    if native.reject_if_busy:
+        raise UnsupportedParameter(
+            f"{upstream.display_name} can't be told to refuse when it is busy",
+            "options.rejectIfBusy",
+        )
+    native = msgspec.structs.replace(native, stream=False)
+    wire = dataoorts.Dataoorts(native.sampling.max_tokens)
+    return Call(wire, upstream.base_url, native)
+
+
+def _native_request(
+    upstream: Upstream,
+    request: GenerationRequest,
+    sent: frozenset[str],
+    defaults: SamplingParams,
+) -> GenerationRequest:
+    """Leave to the service what the caller leaves to it; it has its own defaults."""
+    sampling = _with_limit(upstream, request)
+    left = {name: getattr(defaults, name) for name in _FIELDS if name not in sent}
+    if sampling.max_tokens is not None:
+        left.pop("max_tokens", None)
+    return msgspec.structs.replace(
+        request,
+        sampling=msgspec.structs.replace(sampling, **left),
+        given=sent,
+        stream=request.stream and request.grammar is None,
+    )
+
+
+def _with_limit(upstream: Upstream, request: GenerationRequest) -> SamplingParams:
+    """Ask for all that the model gives where the caller sets no limit: the service cuts early."""
+    if request.sampling.max_tokens is not None:
+        return request.sampling
+    return msgspec.structs.replace(request.sampling, max_tokens=upstream.max_output)
+
+
+def _sent(request: GenerationRequest) -> frozenset[str]:
+    """Give the sampling fields that the caller sent, and those that its wire sets by itself."""
+    sampling = request.sampling
+    own = {name for name in _FIELDS if getattr(sampling, name) != getattr(NEUTRAL, name)}
+    return request.given | own
+
+
+_FIELDS = SamplingParams.__struct_fields__
+_CALLS: Mapping[Kind, Callable[[Upstream, GenerationRequest], Call]] = {
+    "openai": _openai_call,
+    "openrouter": _openrouter_call,
+    "workers-ai": _workers_ai_call,
+    "dataoorts": _dataoorts_call,
+}
