@@ -166,9 +166,20 @@ class RateLimited(RequestError):
     status = 429
     code = "rate_limit_exceeded"
 
-    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after_s: int = 1,
+        *,
+        limit: int = 0,
+        remaining: int = 0,
+        reset_s: int = 0,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.limit = limit  # of requests or tokens in a minute; 0: nobody said
+        self.remaining = remaining
+        self.reset_s = reset_s  # when to try again, in Unix time
 
 
 class NoEndpoints(RequestError):

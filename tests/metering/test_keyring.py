@@ -6,17 +6,10 @@ import asyncio
 
 import pytest
 
+from metering.clock import Clock
 from metering.test_keys import key
 from outrider.errors import Unauthorized
 from outrider.metering.keyring import Keyring
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def test_a_key_is_found_by_its_id_until_it_can_not_be_used() -> None:

@@ -23,7 +23,8 @@ from outrider.metering.keys import Key, id_of
 from outrider.routing_types import Caller
 from outrider.server.access import Access, need_of, needs_keys
 from outrider.server.app import build_app
-from server.scripted import MODEL, Running, ScriptedProvider, serving
+from server.keyed import database_of, keyed_server, secret_key
+from server.scripted import MODEL, Running, ScriptedProvider
 from storage.records import run
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
@@ -36,10 +37,6 @@ PUBLIC = {
     "/workers-ai/models/{slug}/{file}",
 }
 TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
-
-
-def secret_key(secret: str, name: str = "n", **fields: Any) -> Key:
-    return key(name, id=id_of(secret), **fields)
 
 
 def scope(path: str = "/v1/chat/completions", **headers: str) -> dict[str, Any]:
@@ -198,17 +195,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def locked(folder: Path) -> Iterator[Running]:
-    """A server that needs keys; `infer`, `manage` and `narrow` are some."""
-    keys = [
-        secret_key("infer"),
-        secret_key("manage", kind="management"),
-        secret_key("narrow", allowed_models=("other",)),
-        secret_key("disabled", is_disabled=True),
-        secret_key("expired", expires_s=101),
-    ]
-    for each in keys:
-        run(folder / "outrider.db", lambda c, it=each: add_key(c, it))
-    with serving(ScriptedProvider(), data_dir=str(folder), auth="on") as it:
+    with keyed_server(folder) as it:
         yield it
 
 
@@ -240,9 +227,9 @@ def test_what_another_process_changes_holds_within_two_seconds(
 
     late = secret_key("late")
     assert status("late") == 401
-    run(folder / "outrider.db", lambda c: add_key(c, late))
+    run(database_of(folder), lambda c: add_key(c, late))
     asyncio.run(turns_to("late", 200))
-    run(folder / "outrider.db", lambda c: change_key(c, late.id, {"is_disabled": True}, 5))
+    run(database_of(folder), lambda c: change_key(c, late.id, {"is_disabled": True}, 5))
     asyncio.run(turns_to("late", 401))
-    run(folder / "outrider.db", lambda c: change_key(c, late.id, {"is_disabled": False}, 6))
+    run(database_of(folder), lambda c: change_key(c, late.id, {"is_disabled": False}, 6))
     asyncio.run(turns_to("late", 200))

@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import logging
 import time
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -19,7 +20,8 @@ from starlette.types import Scope
 from outrider.config import ServerConfig
 from outrider.errors import ConfigError, Forbidden, StorageError, Unauthorized
 from outrider.gateway.catalogue import Catalogue
-from outrider.metering.keyring import Clock, Keyring
+from outrider.metering.budgets import Budgets
+from outrider.metering.keyring import Clock, Ending, Keyring
 from outrider.metering.keys import Key, id_of
 from outrider.routing_types import Caller
 
@@ -69,6 +71,7 @@ class Access:
     ) -> None:
         self.is_on = needs_keys(config)
         self.keyring = Keyring(clock)
+        self.budgets = Budgets(self.keyring, clock)
         self._catalogue = catalogue
         self._host = config.host
         self._revision = -1
@@ -106,6 +109,11 @@ class Access:
                 raise _unknown(owner)
             return Caller(owner=owner)
         return Caller(key=key.id, name=key.name, allowed_models=key.allowed_models, owner=owner)
+
+    def running(self, caller: Caller) -> AbstractContextManager[Ending]:
+        """Count a request and tell when its key can't be used any more; raises `RateLimited`."""
+        self.budgets.take_request(caller)
+        return self.keyring.lease(caller.key)
 
     def check_model(self, caller: Caller, name: str) -> None:
         """Refuse a model that the caller's key doesn't allow; raises `Forbidden`."""

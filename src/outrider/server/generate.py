@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from outrider.config import ServerConfig
 from outrider.dialects import sse
 from outrider.dialects.base import Decoded, Dialect, Envelope, StreamEncoder, collect
-from outrider.errors import EngineFailed, EngineOverloaded, OutriderError, RequestTimeout
+from outrider.errors import EngineFailed, OutriderError, RequestTimeout
 from outrider.functions.rounds import FunctionRounds
 from outrider.functions.runner import FunctionRunner
 from outrider.gateway.catalogue import Catalogue
@@ -33,7 +33,7 @@ from outrider.server.exchange import STATUS_CLIENT_GONE, Exchange
 from outrider.server.image_fetch import ImageFetcher
 from outrider.server.keep_alive import Silence, kept_alive
 from outrider.server.metrics import Metrics
-from outrider.server.replies import reply, reply_headers, start_reply
+from outrider.server.replies import limit_headers, reply, reply_headers, start_reply
 from outrider.types import Event
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class GenerateRoute:
         exchange = Exchange(self._dialect.name, scope["path"], caller_of(scope))
         answer = self.answer(exchange, send)
         try:
-            with self._services.access.keyring.lease(exchange.caller.key) as ending:
+            with self._services.access.running(exchange.caller) as ending:
                 reading = read_body(headers, receive, self._services.config)
                 work = answer.run(await reading, Request(scope))
                 await _until_disconnect(receive, work, ending)
@@ -225,9 +225,7 @@ async def reply_error(
     """Send an error as a whole answer."""
     exchange.status, body = dialect.encode_error(error, exchange.request_id)
     headers = reply_headers(dialect, exchange.request_id, exchange.created_s)
-    headers |= attempts_header(exchange)
-    if isinstance(error, EngineOverloaded):
-        headers["retry-after"] = str(error.retry_after_s)
+    headers |= attempts_header(exchange) | limit_headers(dialect, error)
     if isinstance(error, RequestTimeout):  # else a client that trickles keeps its connection
         headers["connection"] = "close"
     await reply(send, exchange.status, body, headers)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from starlette.types import Send
 
 from outrider.dialects.base import Dialect
+from outrider.errors import EngineOverloaded, OutriderError, RateLimited
 
 
 def reply_headers(
@@ -18,6 +19,21 @@ def reply_headers(
     if ignored:
         names = (name if name.isascii() and name.isprintable() else "?" for name in ignored)
         headers["x-outrider-ignored"] = ", ".join(names)[:1000]
+    return headers
+
+
+def limit_headers(dialect: Dialect, error: OutriderError) -> dict[str, str]:
+    """Give the headers that say when to try again.
+
+    Limits themselves are told as OpenRouter does: on its wire, and only with a 429.
+    """
+    if not isinstance(error, EngineOverloaded | RateLimited):
+        return {}
+    headers = {"retry-after": str(error.retry_after_s)}
+    if isinstance(error, RateLimited) and dialect.name.startswith("openrouter"):
+        headers["x-ratelimit-limit"] = str(error.limit)
+        headers["x-ratelimit-remaining"] = str(error.remaining)
+        headers["x-ratelimit-reset"] = str(error.reset_s * 1000)
     return headers
 
 
