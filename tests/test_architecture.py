@@ -52,9 +52,7 @@ LAYERS = {
     "metering": {"errors", "types", "routing_types", "storage"},
     "dialects": {"errors", "types", "batch_types", "routing_types"},
     "functions": {"errors", "types"},
-    "gateway": {
-        "errors", "types", "routing_types", "config", "config_providers", "dialects",
-    },
+    "gateway": {"errors", "types", "routing_types", "config", "config_providers", "dialects"},
     "gateway.local": {
         "errors", "types", "config", "model.config", "text",
         "engine.client", "engine.grammar_check", "engine.protocol",

@@ -109,7 +109,7 @@ class ProviderTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     api_key_env: str = ""
     display_name: str = ""
     collects_data: bool = False
-    zero_retention: bool = False
+    zero_retention: bool | None = None  # None: the local engine keeps nothing, others may
     region: Region | None = None
     max_concurrent: int | None = None
     requests_per_minute: int | None = None

@@ -31,6 +31,26 @@ def test_the_first_model_keeps_a_name_that_another_claims_too() -> None:
     assert catalogue.find("one") is first
 
 
+def test_an_alias_never_hides_a_models_own_name() -> None:
+    first, second = entry("one", "two"), entry("two")
+    assert Catalogue([first, second]).find("two") is second
+
+
+def test_a_catalogue_takes_over_what_another_has_and_found_entries_stay() -> None:
+    before, after = entry("one"), entry("two")
+    catalogue = Catalogue([before])
+    found = catalogue.find("one")
+    catalogue.adopt(Catalogue([after], ["one=two"]))
+    assert catalogue.find("one") is catalogue.find("two") is after
+    assert catalogue.entries == (after,)
+    assert found.provider is before.provider
+
+
+def test_a_provider_alone_is_this_servers_engine() -> None:
+    (endpoint,) = entry("one").endpoints
+    assert (endpoint.key, endpoint.host.is_local) == (("local", "one"), True)
+
+
 def test_an_unknown_name_is_refused_with_the_served_ones() -> None:
     catalogue = Catalogue([entry("one", "alias"), entry("two")])
     with pytest.raises(ModelNotFound, match="served: one, two") as caught:
@@ -69,7 +89,7 @@ def test_an_alias_is_seen_in_no_answer() -> None:
 @pytest.mark.parametrize(
     ("alias", "message"),
     [
-        ("gpt=three", "alias gpt=three: no model three is served; served: one, stem, two"),
+        ("gpt=three", "alias gpt=three: no model three is served; served: one, two, stem"),
         ("two=one", "alias two=one: two is a served model itself; choose another"),
     ],
 )

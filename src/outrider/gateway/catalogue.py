@@ -1,4 +1,4 @@
-"""Which names stand for which provider.
+"""Which names stand for which model, and who answers for it.
 
 A model answers to its own name, to the name it was started with, to the stem of its file, to the
 operator's aliases and to the ids that hosted services have for it. Names that nobody maps are
@@ -19,33 +19,35 @@ from outrider.gateway.provider import Provider
 
 @dataclass(frozen=True)
 class Entry:
-    """One served model."""
+    """One served model; without endpoints the provider is this server's engine."""
 
     provider: Provider
     aliases: tuple[str, ...] = ()
     created_s: int = field(default_factory=lambda: int(time.time()))
+    endpoints: tuple[Endpoint, ...] = ()  # who answers for it; the first is asked by default
+
+    def __post_init__(self) -> None:
+        if not self.endpoints:
+            own = Endpoint(host=Host(), model=self.provider.name, provider=self.provider)
+            object.__setattr__(self, "endpoints", (own,))
 
     @property
     def name(self) -> str:
         """The name that answers carry."""
-        return self.provider.name
-
-    @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """Who answers for the model: so far the engine of this server."""
-        return (Endpoint(host=Host(), model=self.name, provider=self.provider),)
+        return self.endpoints[0].model
 
 
 class Catalogue:
-    """Look-up of providers by every name that a client may send."""
+    """Look-up of models by every name that a client may send."""
 
     def __init__(self, entries: Iterable[Entry], aliases: Iterable[str] = ()) -> None:
         """Map all names; `aliases` are texts like NAME=MODEL, and MODEL has to be served."""
         self.entries = tuple(entries)
         self._by_name: dict[str, Entry] = {}
-        for entry in self.entries:
-            for name in (entry.name, *entry.aliases):
-                self._by_name.setdefault(name, entry)
+        named = [(entry.name, entry) for entry in self.entries]
+        named += [(name, entry) for entry in self.entries for name in entry.aliases]
+        for name, entry in named:
+            self._by_name.setdefault(name, entry)
         own = dict(self._by_name)
         for alias in aliases:
             name, _, model = (part.strip() for part in alias.partition("="))
@@ -53,6 +55,15 @@ class Catalogue:
         for name, entry in own.items():
             for known in known_ids(name):
                 self._by_name.setdefault(known, entry)
+
+    def adopt(self, other: Catalogue) -> None:
+        """Serve what another catalogue has; whoever has found an entry before goes on with it."""
+        self.entries, self._by_name = other.entries, other._by_name
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every model at every host."""
+        return tuple(endpoint for entry in self.entries for endpoint in entry.endpoints)
 
     def names_of(self, entry: Entry) -> tuple[str, ...]:
         """Give every name that stands for an entry."""

@@ -28,6 +28,12 @@ class Host:
     has_zero_retention: bool = True
     max_concurrent: int | None = None  # requests that run at a time; None: no limit
     requests_per_minute: int | None = None
+    region: str | None = None  # where data stays: eu or us
+    privacy_policy_url: str | None = None
+    terms_of_service_url: str | None = None
+    status_page_url: str | None = None
+    headquarters: str | None = None  # codes of countries
+    datacenters: tuple[str, ...] = ()
 
 
 class PromptCounter(Protocol):
