@@ -57,7 +57,7 @@ LAYERS = {
         "errors", "types", "config", "model.config", "text",
         "engine.client", "engine.grammar_check", "engine.protocol",
     },
-    "gateway.embeddings": {
+    "gateway.local_embeddings": {
         "errors", "types", "model.config", "text", "engine.client", "engine.protocol",
     },
     "server": {
@@ -159,7 +159,7 @@ def test_nothing_outside_the_command_line_imports_it() -> None:
 
 def test_engine_client_is_known_to_the_local_providers_and_their_wiring_only() -> None:
     users = {name_of(path) for path in PYTHON_FILES if "engine.client" in imports_of(path)}
-    assert users <= {"gateway/local.py", "gateway/embeddings.py", "server/run.py"}
+    assert users <= {"gateway/local.py", "gateway/local_embeddings.py", "server/run.py"}
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES + CPP_FILES, ids=name_of)
@@ -285,3 +285,13 @@ def test_at_most_eighteen_packages_are_needed_at_run_time() -> None:
     names = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}  # type: ignore[index]
     assert len(names) <= 18
     assert not names & {"torch", "transformers", "pydantic", "fastapi"}
+
+
+def test_the_server_without_an_engine_does_without_its_modules() -> None:
+    heavy = {"numpy", "tokenizers", "llguidance", "PIL", "sqlalchemy", "outrider.gateway.local"}
+    code = (
+        "import sys, outrider.server.app; "
+        f"found = sorted({heavy} & set(sys.modules)); sys.exit(str(found) if found else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

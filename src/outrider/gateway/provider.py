@@ -6,8 +6,9 @@ is an exception that another provider could make good, a failure after it ends t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from outrider.types import (
     Completed,
@@ -18,6 +19,9 @@ from outrider.types import (
     TextDelta,
     ToolCallDelta,
 )
+
+if TYPE_CHECKING:
+    from outrider.gateway.local import LocalProvider
 
 
 class Provider(Protocol):
@@ -40,6 +44,16 @@ class Provider(Protocol):
         provider fails, before the first event or between events.
         """
         ...
+
+
+def as_local(provider: Provider) -> LocalProvider | None:
+    """Give a provider as the engine of this machine that it is; None if it isn't one.
+
+    Its module isn't loaded for the question: a server without an engine does without tokenizers.
+    """
+    module = sys.modules.get("outrider.gateway.local")
+    is_local = module is not None and isinstance(provider, module.LocalProvider)
+    return provider if is_local else None  # type: ignore[return-value]
 
 
 class GrammarError(AssertionError):

@@ -27,7 +27,7 @@ from outrider.dialects.openrouter_request import spellings
 from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
-from outrider.gateway.local import LocalProvider
+from outrider.gateway.provider import as_local
 from outrider.server.data_entry import DataEntry
 from outrider.server.embeddings import (
     OPENAI_EMBEDDINGS,
@@ -183,8 +183,8 @@ class Pages:
 
 def _card(entry: Entry) -> ModelCard:
     """Say what a model can do, as far as its provider knows."""
-    provider = entry.provider
-    card = provider.card if isinstance(provider, LocalProvider) else ModelCard(name=entry.name)
+    local = as_local(entry.provider)
+    card = ModelCard(name=entry.name) if local is None else local.card
     return msgspec.structs.replace(card, created_s=entry.created_s)
 
 

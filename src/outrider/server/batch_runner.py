@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 from outrider.batch_types import Batch, Item, ItemResult, Status
 from outrider.errors import EngineFailed, StorageError
 from outrider.gateway.catalogue import Catalogue
-from outrider.gateway.local import LocalProvider
+from outrider.gateway.provider import as_local
 from outrider.server.batch_ending import end
 from outrider.server.batch_items import ItemRunner
 from outrider.server.batch_validation import Findings, validate
@@ -261,6 +261,5 @@ def ending_of(batch: Batch, now_s: int) -> Status | None:
 
 def capacity_of(catalogue: Catalogue) -> int:
     """Give how many items may run at the same time."""
-    providers = (entry.provider for entry in catalogue.entries)
-    local = [p.max_running for p in providers if isinstance(p, LocalProvider)]
-    return max(local, default=OTHERS_AT_ONCE)
+    engines = (as_local(endpoint.provider) for endpoint in catalogue.endpoints)
+    return max((each.max_running for each in engines if each), default=OTHERS_AT_ONCE)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from outrider.gateway.catalogue import Entry
-from outrider.gateway.local import LocalProvider
+from outrider.gateway.provider import as_local
 
 
 class ModelHealth(msgspec.Struct, kw_only=True):
@@ -40,12 +40,13 @@ def health_of(entries: Iterable[Entry]) -> Health:
 
 
 def _model(entry: Entry) -> ModelHealth:
-    provider = entry.provider
-    if not isinstance(provider, LocalProvider):
-        return ModelHealth(ready=provider.is_ready)
+    is_ready = any(endpoint.provider.is_ready for endpoint in entry.endpoints)
+    provider = as_local(entry.provider)
+    if provider is None:
+        return ModelHealth(ready=is_ready)
     stats, client = provider.stats, provider.client
     return ModelHealth(
-        ready=provider.is_ready,
+        ready=is_ready,
         pid=client.info.pid if client.info else None,
         restarts=client.restarts,
         running=stats.num_running,

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from outrider.gateway.catalogue import Catalogue
-from outrider.gateway.local import LocalProvider
+from outrider.gateway.provider import as_local
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _TTFT_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -83,11 +83,8 @@ class _EngineCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Give the engines' gauges as of their last statistics."""
-        providers = [
-            entry.provider
-            for entry in self._catalogue.entries
-            if isinstance(entry.provider, LocalProvider)
-        ]
+        engines = (as_local(endpoint.provider) for endpoint in self._catalogue.endpoints)
+        providers = [engine for engine in engines if engine is not None]
         for name, field, text, is_counter in _ENGINE_ROWS:
             family = (CounterMetricFamily if is_counter else GaugeMetricFamily)(
                 name, text, labels=["model"]

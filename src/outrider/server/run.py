@@ -26,8 +26,9 @@ from outrider.engine.client import EngineClient
 from outrider.errors import ConfigError
 from outrider.functions.runner import check_installed
 from outrider.gateway.catalogue import Catalogue, Entry
-from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry, LocalEmbeddings
+from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
 from outrider.gateway.local import LocalProvider, ModelFacts
+from outrider.gateway.local_embeddings import LocalEmbeddings
 from outrider.machine import trim_heap
 from outrider.server.app import build_app, encode_error
 from outrider.server.connection import server_settings
