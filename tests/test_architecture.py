@@ -61,14 +61,13 @@ LAYERS = {
         "errors", "types", "model.config", "text", "engine.client", "engine.protocol",
     },
     "server": {
-        "errors", "types", "batch_types", "routing_types", "config", "dialects", "functions",
-        "gateway", "metering", "storage",
+        "errors", "types", "batch_types", "routing_types", "config", "config_providers",
+        "dialects", "functions", "gateway", "metering", "storage",
     },
-    # Builds what the server needs; the only part of it that knows files and processes.
-    "server.run": {
-        "machine",
-        "errors", "config", "settings", "server", "functions", "gateway", "engine.client", "text",
-        "checkpoints",
+    # The only part of the server that knows files and processes of models.
+    "server.local_models": {
+        "machine", "errors", "config", "config_providers", "settings", "server", "gateway",
+        "engine.client", "text", "checkpoints",
     },
     "llm": {*BASE, "engine", "text", "dialects", "llm_input"},
     "llm_input": {"errors", "types", "dialects", "text"},
@@ -159,7 +158,7 @@ def test_nothing_outside_the_command_line_imports_it() -> None:
 
 def test_engine_client_is_known_to_the_local_providers_and_their_wiring_only() -> None:
     users = {name_of(path) for path in PYTHON_FILES if "engine.client" in imports_of(path)}
-    assert users <= {"gateway/local.py", "gateway/local_embeddings.py", "server/run.py"}
+    assert users <= {"gateway/local.py", "gateway/local_embeddings.py", "server/local_models.py"}
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES + CPP_FILES, ids=name_of)

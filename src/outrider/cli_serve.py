@@ -10,7 +10,7 @@ import typer
 
 from outrider.cli_settings import progress_bar, with_settings
 from outrider.config import Configuration, changed
-from outrider.settings import SETTINGS
+from outrider.settings import NO_MODEL, SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,19 +34,22 @@ def serve(
 ) -> None:
     """Serve a model to OpenAI and Workers AI clients until Ctrl-C or SIGTERM.
 
+    The model none serves the providers of outrider.toml alone, without an
+    engine; SIGHUP reads them again.
+
     The flag --max-num-seqs is also the variable OUTRIDER_MAX_NUM_SEQS and
     the key max_num_seqs of outrider.toml; flags win over variables,
     variables over the file.
     """
     settings = choose_model(settings, name)
     _set_up_logging(settings.server.log_level)
-    packed_path, _ = prepare(settings)
+    packed_path = None if settings.engine.model == NO_MODEL else prepare(settings)[0]
 
     from outrider.server.run import serve as run_server
 
     given = ", ".join(f"{key} = {value!r}" for key, value in changed(settings).items())
     logger.info("settings: %s", given or "all defaults")
-    run_server(settings.server, settings.engine, packed_path, announce)
+    run_server(settings, packed_path, announce)
 
 
 def announce(address: str, model: str) -> None:

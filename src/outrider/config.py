@@ -76,13 +76,26 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
 
 
+class FileSettings(NamedTuple):
+    """What a file says; without a path there is none."""
+
+    path: Path | None
+    values: dict[str, Value]
+    providers: tuple[ProviderConfig, ...]
+
+
 class Configuration(NamedTuple):
     """The effective settings; `home` is absolute and the same as `engine.home`."""
 
     engine: EngineConfig
     server: ServerConfig
     home: Path
-    providers: tuple[ProviderConfig, ...] = ()
+    file: FileSettings
+
+    @property
+    def providers(self) -> tuple[ProviderConfig, ...]:
+        """The providers, which are in the file alone."""
+        return self.file.providers
 
 
 def load(
@@ -96,9 +109,9 @@ def load(
     """
     environment = os.environ if env is None else env
     values: dict[str, Value] = {row.name: row.default for row in SETTINGS}
-    from_file, providers = _from_file(file, environment)
-    values |= from_file
-    secrets = {one.api_key.variable for one in providers if one.api_key is not None}
+    read = read_file(file, environment)
+    values |= read.values
+    secrets = {one.api_key.variable for one in read.providers if one.api_key is not None}
     values |= _from_env({name: text for name, text in environment.items() if name not in secrets})
     values |= _from_flags(flags or {})
     home = _folder("home", str(values["home"]))
@@ -109,7 +122,7 @@ def load(
         msgspec.convert(engine, EngineConfig),
         msgspec.convert(server, ServerConfig),
         home,
-        providers,
+        read,
     )
 
 
@@ -169,26 +182,25 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Value]:
     return values
 
 
-def _from_file(
-    file: Path | None, env: Mapping[str, str]
-) -> tuple[dict[str, Value], tuple[ProviderConfig, ...]]:
-    """Read the settings and the providers of a file."""
+def read_file(file: Path | None, env: Mapping[str, str] | None = None) -> FileSettings:
+    """Read the settings and the providers of a file; see `load`."""
     path = file or Path(CONFIG_FILE)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if file is None:
-            return {}, ()
+            return FileSettings(None, {}, ())
         raise ConfigError(f"{path}: no such file; --config names a TOML file") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; it can't be read as settings") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
     try:
-        providers = read_providers(table.pop(PROVIDERS, {}), env)
+        environment = os.environ if env is None else env
+        providers = read_providers(table.pop(PROVIDERS, {}), environment)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}") from None
-    return _settings_of(table, path), providers
+    return FileSettings(path.absolute(), _settings_of(table, path), providers)
 
 
 def _settings_of(table: Mapping[str, object], path: Path) -> dict[str, Value]:

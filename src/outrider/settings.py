@@ -61,12 +61,17 @@ class Setting:
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_EMBEDDING_MODEL = "all-minilm-l6-v2"
+NO_MODEL = "none"
 DEFAULT_HOME = "~/.cache/outrider"
 ENV_PREFIX = "OUTRIDER_"
 CONFIG_FILE = "outrider.toml"
 
 ENGINE_SETTINGS = (
-    Setting("model", DEFAULT_MODEL, "Model name, hf: name, .gguf file or safetensors folder"),
+    Setting(
+        "model",
+        DEFAULT_MODEL,
+        "Model name, hf: name, .gguf file or safetensors folder; to serve providers alone, none",
+    ),
     Setting(
         "weights",
         "auto",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from outrider.config_providers import LOCAL, ModelConfig, ProviderConfig
-from outrider.dialects.capabilities import supported_parameters
+from outrider.dialects.capabilities import DEFAULT_CAPABILITIES, supported_parameters
 from outrider.gateway.catalogue import Entry
 from outrider.gateway.endpoint import Endpoint, Host, PromptCounter
 from outrider.gateway.provider import Provider
@@ -94,12 +94,11 @@ def local_model(
     """
     known = list(names)
     config = next((one for one in providers if one.name == LOCAL), None)
-    if config is None:
-        return Host(), ModelConfig(name=known[0], upstream=known[0])
-    for model in config.models:
-        if model.upstream in known:
-            return host_of(config), model
-    return host_of(config), ModelConfig(name=known[0], upstream=known[0])
+    models = [] if config is None else [m for m in config.models if m.upstream in known]
+    unnamed = ModelConfig(
+        name=known[0], upstream=known[0], capabilities=DEFAULT_CAPABILITIES[LOCAL]
+    )
+    return Host() if config is None else host_of(config), (*models, unnamed)[0]
 
 
 def entries_of(named: Iterable[Named], created: Mapping[str, int] | None = None) -> list[Entry]:

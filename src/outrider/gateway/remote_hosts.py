@@ -1,0 +1,39 @@
+"""Makes the remote providers that the settings describe; all share one pool of connections.
+
+The only place where a secret of the settings is revealed: into the headers of its own host.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+
+from outrider.config_providers import ModelConfig, ProviderConfig
+from outrider.gateway.hosts import Answering
+from outrider.gateway.remote import Connections, Kind, RemoteProvider, Timeouts, Upstream
+
+
+class RemoteHosts:
+    """Builds providers, and owns their connections."""
+
+    def __init__(self) -> None:
+        self._connections = Connections()
+
+    def build(self, config: ProviderConfig, model: ModelConfig) -> Answering:
+        """Make the provider of one model at one host; raises `ConfigError` for a missing key."""
+        table = config.table
+        upstream = Upstream(
+            kind=cast("Kind", table.kind),
+            name=config.name,
+            display_name=config.display_name,
+            base_url=table.base_url,
+            model=model.upstream,
+            secret="" if config.api_key is None else config.api_key.reveal(),
+            timeouts=Timeouts(**msgspec.structs.asdict(table.timeouts)),
+        )
+        return Answering(RemoteProvider(upstream, model.name, self._connections))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connections.close()

@@ -1,0 +1,121 @@
+"""Everything that answers, from the settings: the engine of this machine and the remote hosts.
+
+Both are loaded only if there is need of them. The catalogue is built from the settings as a whole;
+at a reload another one takes its place, and requests that run go on with what they have found. A
+file that can't be used changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outrider.config import Configuration, read_file
+from outrider.config_providers import LOCAL, ProviderConfig, check_secrets
+from outrider.errors import ConfigError
+from outrider.gateway.catalogue import Catalogue
+from outrider.gateway.embeddings import EmbeddingCatalogue
+from outrider.gateway.hosts import Named, entries_of, remote_endpoints
+
+if TYPE_CHECKING:
+    from outrider.gateway.remote_hosts import RemoteHosts
+    from outrider.server.local_models import LocalModels
+
+logger = logging.getLogger(__name__)
+
+
+class Hosting:
+    """Builds the catalogue and keeps what stands behind it."""
+
+    def __init__(self, settings: Configuration, packed_path: Path | None) -> None:
+        """Check all that can be checked before the port is taken; raises `ConfigError`."""
+        self.settings = settings
+        self._providers = settings.providers
+        check_secrets(self._providers)
+        self._local: LocalModels | None = None
+        self._remote: RemoteHosts | None = None
+        self.catalogue = Catalogue([])
+        if packed_path is not None:
+            from outrider.server.local_models import LocalModels
+
+            self._local = LocalModels(settings, packed_path)
+        elif not _are_remote(self._providers):
+            raise ConfigError(
+                "there is nothing to serve without a model: add a [providers.NAME] table to "
+                "outrider.toml, or serve a model"
+            )
+        elif settings.server.embedding_model not in ("auto", "none"):
+            raise ConfigError(
+                f"the embedding model {settings.server.embedding_model} runs beside a model of "
+                "this machine; leave it out or serve one"
+            )
+
+    @property
+    def embeddings(self) -> EmbeddingCatalogue:
+        """The embedding models of this machine."""
+        return EmbeddingCatalogue() if self._local is None else self._local.embeddings
+
+    async def start(self) -> None:
+        """Start the engine and wait for it; raises `ConfigError` if the model can't be loaded."""
+        if self._local is not None:
+            await self._local.start()
+
+    def build(self) -> Catalogue:
+        """Give the catalogue, for the first time."""
+        if self._local is not None:
+            self._local.load()
+        self.catalogue = self._made(self._providers)
+        return self.catalogue
+
+    def refresh(self) -> None:
+        """Put into the catalogue what the engine says of itself since it runs."""
+        if self._local is not None:
+            self.catalogue.adopt(self._made(self._providers))
+
+    def reload(self) -> None:
+        """Read the providers of the file again; one that can't be used is logged."""
+        try:
+            read = read_file(self.settings.file.path)
+            check_secrets(read.providers)
+            if self._local is None and not _are_remote(read.providers):
+                raise ConfigError("no provider is left")
+            made = self._made(read.providers)
+        except ConfigError as error:
+            logger.error("the providers stay as they are: %s", error.message)
+            return
+        self._providers = read.providers
+        self.catalogue.adopt(made)
+        logger.info("providers: %s", ", ".join(one.name for one in read.providers) or "none")
+        if read.values != self.settings.file.values:
+            logger.warning("other settings of the file have changed; they need a restart")
+
+    async def close(self) -> None:
+        """Close connections and end the engine."""
+        if self._remote is not None:
+            await self._remote.close()
+        if self._local is not None:
+            await self._local.close()
+
+    def _made(self, providers: tuple[ProviderConfig, ...]) -> Catalogue:
+        named: list[Named] = []
+        aliases = self.settings.server.alias
+        if self._local is not None:
+            named.append(self._local.named(providers))
+            aliases = self._local.aliases
+        if _are_remote(providers):
+            named += remote_endpoints(providers, self._hosts().build)
+        created = {entry.name: entry.created_s for entry in self.catalogue.entries}
+        return Catalogue(entries_of(named, created), aliases)
+
+    def _hosts(self) -> RemoteHosts:
+        if self._remote is None:
+            from outrider.gateway.remote_hosts import RemoteHosts
+
+            self._remote = RemoteHosts()
+        return self._remote
+
+
+def _are_remote(providers: tuple[ProviderConfig, ...]) -> bool:
+    """Say whether any of the providers is another machine."""
+    return any(provider.name != LOCAL for provider in providers)

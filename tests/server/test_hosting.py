@@ -1,0 +1,194 @@
+"""What is served and how it is reloaded: providers alone, and beside a model of this machine."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outrider import config
+from outrider.errors import ConfigError
+from outrider.server.hosting import Hosting
+from outrider.types import Completed, Finished, GenerationRequest, Started, TextDelta, Usage
+from server.processes import ADDRESS
+from server.scripted import PATIENCE_S, ScriptedProvider, Step, serving, wait_until
+
+SECRET = "sk-secret-of-the-host"
+
+
+def write(path: Path, *models: str, url: str = "http://h/v1", extra: str = "") -> None:
+    tables = "".join(f'[providers.a.models."{name}"]\nupstream = "fake-model"\n' for name in models)
+    path.write_text(
+        f'port = 0\n{extra}\n[providers.a]\nkind = "openai"\nbase_url = "{url}"\n'
+        f'api_key_env = "A_KEY"\n{tables}'
+    )
+
+
+def hosting(path: Path, monkeypatch: pytest.MonkeyPatch, **flags: Any) -> Hosting:
+    monkeypatch.setenv("A_KEY", SECRET)
+    return Hosting(config.load({"model": "none", **flags}, file=path), None)
+
+
+def names(built: Hosting) -> list[str]:
+    return [entry.name for entry in built.catalogue.entries]
+
+
+def test_providers_alone_are_served_under_their_names_and_aliases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "o.toml", "m", "n")
+    built = hosting(tmp_path / "o.toml", monkeypatch, alias=["x=n"])
+    assert [entry.name for entry in built.build().entries] == ["m", "n"]
+    assert built.catalogue.find("x").name == "n"
+    assert SECRET not in repr(built.catalogue.entries)
+
+
+def test_a_reload_changes_the_catalogue_that_everybody_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "o.toml"
+    write(path, "m")
+    built = hosting(path, monkeypatch)
+    catalogue = built.build()
+    found = catalogue.find("m")
+    write(path, "m", "n", extra="max_queue = 3")
+    built.reload()
+    assert [entry.name for entry in catalogue.entries] == ["m", "n"]
+    assert catalogue.find("m") is not found
+    assert catalogue.find("m").created_s == found.created_s
+    assert "need a restart" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("[providers", "not a TOML file"),
+        ("[providers.b]\nkind = 'x'", "providers.b.kind"),
+        ("port = 'x'", "port is 'x'"),
+        ("", "no provider is left"),
+        (
+            "[providers.b]\nkind='openrouter'\napi_key_env='NOT_SET'\nmodels.m={}",
+            "providers.b: the environment variable NOT_SET isn't set",
+        ),
+        ("[providers.b]\nkind='openrouter'\nmodels.other={}", "alias x=m: no model m is served"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_logged_and_changes_nothing(
+    text: str,
+    wanted: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "o.toml"
+    write(path, "m")
+    built = hosting(path, monkeypatch, alias=["x=m"])
+    found = built.build().find("x")
+    path.write_text(text)
+    built.reload()
+    assert wanted in caplog.text
+    assert built.catalogue.find("x") is found
+    path.unlink()
+    built.reload()
+    assert "no such file" in caplog.text
+    assert built.catalogue.find("x") is found
+
+
+def test_a_missing_key_ends_the_start_with_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "o.toml", "m")
+    monkeypatch.delenv("A_KEY", raising=False)
+    settings = config.load({"model": "none"}, file=tmp_path / "o.toml")
+    with pytest.raises(
+        ConfigError, match=r"providers\.a: the environment variable A_KEY isn't set"
+    ):
+        Hosting(settings, None)
+
+
+def test_nothing_to_serve_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "o.toml"
+    path.write_text('[providers.local]\nkind = "local"\n')
+    with pytest.raises(ConfigError, match="nothing to serve without a model"):
+        Hosting(config.load({"model": "none"}, {}, path), None)
+
+
+def test_an_embedding_model_needs_an_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "o.toml", "m")
+    with pytest.raises(ConfigError, match="runs beside a model of this machine"):
+        hosting(tmp_path / "o.toml", monkeypatch, embedding_model="all-minilm-l6-v2")
+
+
+def patient(request: GenerationRequest) -> Iterator[Step]:
+    """Say one word, wait until the test has done its part, and say another."""
+    yield Started("fake-model")
+    yield TextDelta(0, "one ")
+    yield 1.0
+    yield TextDelta(0, "two")
+    yield Finished(0, "stop")
+    yield Completed(Usage(3, 2))
+
+
+def test_a_server_without_an_engine_answers_and_reloads_while_a_stream_runs(tmp_path: Path) -> None:
+    path = tmp_path / "o.toml"
+    with serving(ScriptedProvider(patient)) as upstream:
+        write(path, "m", url=f"{upstream.url}/v1")
+        command = [sys.executable, "-m", "outrider", "serve", "none", "--config", str(path)]
+        environment = {"A_KEY": SECRET, "XDG_DATA_HOME": str(tmp_path)}
+        with subprocess.Popen(
+            [*command, "--log-level", "debug"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**environment, "PYTHONPATH": ":".join(sys.path)},
+        ) as process:
+            assert process.stdout
+            found = next(filter(None, map(ADDRESS.search, process.stdout)), None)
+            assert found
+            port = int(found[0].rpartition(":")[2])
+            try:
+                with asked(port, "m", stream=True) as stream:
+                    assert stream.status == 200
+                    stream.readline()
+                    write(path, "n", url=f"{upstream.url}/v1")
+                    process.send_signal(signal.SIGHUP)
+                    wait_until(lambda: listed(port) == ["n"])
+                    text = stream.read().decode()
+                assert "two" in text
+                assert text.rstrip().endswith("data: [DONE]")
+                with asked(port, "n") as answer:
+                    choice = json.load(answer)["choices"][0]
+                assert choice["message"]["content"] == "one two"
+                with asked(port, "m") as refusal:
+                    assert refusal.status == 404
+            finally:
+                process.terminate()
+                log = process.stdout.read()
+        assert process.wait(PATIENCE_S) == 0
+    assert SECRET not in log
+
+
+@contextmanager
+def asked(port: int, model: str, **fields: Any) -> Iterator[http.client.HTTPResponse]:
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body))
+        with connection.getresponse() as response:
+            yield response
+
+
+def listed(port: int) -> list[str]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+        connection.request("GET", "/v1/models")
+        with connection.getresponse() as response:
+            return [row["id"] for row in json.load(response)["data"]]
