@@ -5,13 +5,10 @@ The only place where a secret of the settings is revealed: into the headers of i
 
 from __future__ import annotations
 
-from typing import cast
-
-import msgspec
-
 from outrider.config_providers import ModelConfig, ProviderConfig
 from outrider.gateway.hosts import Answering
-from outrider.gateway.remote import Connections, Kind, RemoteProvider, Timeouts, Upstream
+from outrider.gateway.remote import Connections, RemoteProvider
+from outrider.gateway.upstream import Upstream
 
 
 class RemoteHosts:
@@ -24,13 +21,13 @@ class RemoteHosts:
         """Make the provider of one model at one host; raises `ConfigError` for a missing key."""
         table = config.table
         upstream = Upstream(
-            kind=cast("Kind", table.kind),
+            kind=table.kind,
             name=config.name,
             display_name=config.display_name,
             base_url=table.base_url,
             model=model.upstream,
             secret="" if config.api_key is None else config.api_key.reveal(),
-            timeouts=Timeouts(**msgspec.structs.asdict(table.timeouts)),
+            timeouts=table.timeouts,
         )
         return Answering(RemoteProvider(upstream, model.name, self._connections))
 
