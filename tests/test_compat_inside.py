@@ -58,6 +58,17 @@ CONVERSATION: list[dict[str, Any]] = [
 ]
 OLD_ANSWER = {"refusal": "no", "annotations": [{}], "provider_specific_fields": {"a": 1}}
 CONVERSATION[1] |= OLD_ANSWER
+PERCENTILES = ("p50", "p75", "p90", "p99")
+CUTOFFS = ("preferred_min_throughput", "preferred_max_latency")
+WISHES = {
+    **{name: ["a"] for name in ("order", "only", "ignore")},
+    **dict.fromkeys(("allow_fallbacks", "require_parameters", "zdr"), False),
+    "data_collection": "deny",
+    "quantizations": ["fp8"],
+    "sort": "price",
+    "max_price": dict.fromkeys(("prompt", "completion", "request", "image", "audio"), 1),
+    **dict.fromkeys(CUTOFFS, 1),
+}
 BASE = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 WRAPPER = {"name": "n", "description": "d", "schema": SCHEMA, "strict": True}
 # Together they have every field that is mapped or inert; the last is one of Workers AI.
@@ -72,6 +83,9 @@ BODIES: list[dict[str, Any]] = [
         "usage": {"include": True},
     },
     {**BASE, "provider": {"require_parameters": False}, "verbosity": "medium"},
+    {**BASE, "provider": WISHES},
+    {**BASE, "provider": {**WISHES, "sort": {"by": "price", "partition": "none"}}},
+    {**BASE, "provider": {**WISHES, **dict.fromkeys(CUTOFFS, dict.fromkeys(PERCENTILES, 1))}},
     {**BASE, "response_format": {"type": "grammar", "grammar": 'start: "a"'}},
     {
         **BASE,
@@ -105,6 +119,7 @@ REFUSED: dict[str, Any] = {
     },
     "tools[].custom": [{"type": "custom", "custom": {}}],
     "tool_choice.custom": {"type": "custom", "custom": {}},
+    "provider.enforce_distillable_text": {"enforce_distillable_text": True},
     "tool_choice.allowed_tools": {"type": "allowed_tools", "allowed_tools": {}},
 }
 ROWS = [

@@ -402,11 +402,11 @@ def test_what_is_not_done_here_is_named_and_changes_nothing(wire: OpenRouter):
     fields = {
         "plugins": [{"id": "web"}],
         "transforms": ["middle-out"],
-        "provider": {"order": ["deepinfra"]},
+        "provider": {"mood": ["deepinfra"]},
         "mood": 5,
     }
     decoded = decode(wire, **fields)
-    assert decoded.ignored == ("mood", "plugins", "provider.order", "transforms")
+    assert decoded.ignored == ("mood", "plugins", "provider.mood", "transforms")
     assert decoded.request == decode(wire).request
     empty = decode(wire, plugins=[], transforms=[], provider={}, modalities=None)
     assert empty == decode(wire)
@@ -436,9 +436,11 @@ def test_required_parameters_are_refused_instead_of_ignored(
 def test_parameters_that_have_an_effect_may_be_required(wire: OpenRouter):
     strict = {"require_parameters": True}
     effective = {"temperature": 0.5, "user": "ann", "usage": {"include": True}, "plugins": []}
-    assert decode(wire, **effective, provider=strict) == decode(wire, **effective)
-    routed = decode(wire, provider={**strict, "order": ["deepinfra"]})
-    assert routed.ignored == ("provider.order",)
+    required = decode(wire, **effective, provider=strict)
+    assert required.request == decode(wire, **effective).request
+    assert required.routing.require_parameters
+    routed = decode(wire, provider={**strict, "mood": ["deepinfra"]})
+    assert routed.ignored == ("provider.mood",)
 
 
 @BOTH

@@ -47,6 +47,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""  # from the path, where a wire has it there
     query: Mapping[str, str] = {}
     cache_salt: str = ""
+    session: str = ""  # of the header x-session-id
 
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,8 @@ from outrider.dialects import openai_embeddings
 from outrider.dialects.base import convert, decode_json
 from outrider.dialects.openai_embeddings import DecodedEmbeddings, EmbeddingsBody
 from outrider.dialects.openrouter import PROVIDER
-from outrider.dialects.openrouter_request import Treatment, spellings
+from outrider.dialects.openrouter_request import Treatment
+from outrider.dialects.openrouter_routing import spellings
 from outrider.dialects.unknown_fields import Ignored, drop_unknown
 from outrider.types import Embeddings
 

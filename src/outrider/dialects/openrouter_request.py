@@ -21,15 +21,21 @@ from outrider.dialects.openai_request import (
 )
 from outrider.dialects.openai_wire import INSIDE as OPENAI_INSIDE
 from outrider.dialects.openai_wire import ChatBody, CompletionBody
+from outrider.dialects.openrouter_routing import INSIDE as ROUTING_INSIDE
+from outrider.dialects.openrouter_routing import (
+    Preferences,
+    RoutingFields,
+    read_models,
+    read_routing,
+    spellings,
+)
 from outrider.dialects.unknown_fields import Ignored, drop_unknown
 from outrider.errors import InvalidRequest, UnsupportedParameter
 from outrider.types import GenerationRequest
 
 Treatment = Literal["mapped", "inert", "ignored"]
 
-# `:free` and the like choose among hosts; a server that is its own host has nothing to choose.
-VARIANTS = ("free", "nitro", "floor")
-MAX_MODELS = 32
+_ROUTING = RoutingFields.__struct_fields__
 MAX_REPETITION_PENALTY = 2
 MAX_STOP_STRINGS = 4  # that the service takes; more are read
 _SAMPLING = (
@@ -42,9 +48,9 @@ _CHAT_ONLY = (
 )  # fmt: skip
 # Hints and accounting: none changes what the service would answer from one host either.
 _INERT = (
-    "stream_options", "usage", "route", "user", "metadata", "session_id", "trace",
+    "stream_options", "usage", "user", "metadata", "trace",
     "reasoning", "reasoning_effort", "include_reasoning", "verbosity", "service_tier",
-    "structured_outputs", "cache_control", "prompt_cache_key", "prompt_cache_options",
+    "structured_outputs", "cache_control", "prompt_cache_options",
 )  # fmt: skip
 # These ask for something that isn't done here; the service ignores what a host doesn't support.
 _IGNORED = (
@@ -52,12 +58,14 @@ _IGNORED = (
     "web_search_options", "stop_server_tools_when",
 )  # fmt: skip
 CHAT_FIELDS: dict[str, Treatment] = {
-    **dict.fromkeys(("model", "models", "prompt", "provider", *_CHAT_ONLY, *_SAMPLING), "mapped"),
+    **dict.fromkeys(
+        (*RoutingFields.__struct_fields__, "prompt", *_CHAT_ONLY, *_SAMPLING), "mapped"
+    ),
     **dict.fromkeys(_INERT, "inert"),
     **dict.fromkeys(_IGNORED, "ignored"),
 }
 COMPLETION_FIELDS: dict[str, Treatment] = {
-    **dict.fromkeys(("model", "models", "prompt", "provider", *_SAMPLING), "mapped"),
+    **dict.fromkeys((*_ROUTING, "prompt", *_SAMPLING), "mapped"),
     **dict.fromkeys((*_INERT, "prediction"), "inert"),
     **dict.fromkeys(_IGNORED, "ignored"),
 }
@@ -88,24 +96,13 @@ INSIDE: dict[str, str] = {
     "messages[].name": "mapped",
     "stream_options.include_usage": "inert",
     "usage.include": "inert",
-    "provider.require_parameters": "mapped",
+    **ROUTING_INSIDE,
 }
 
 
-class Preferences(msgspec.Struct, frozen=True):
-    """Which hosts may answer; here there is one."""
-
-    require_parameters: bool | None = None
-
-
-class OwnFields(msgspec.Struct, frozen=True):
+class OwnFields(RoutingFields, frozen=True):
     """The fields that this wire has or means differently; ranges are shown here, checked below."""
 
-    model: str | None = None
-    provider: Preferences | None = None
-    models: (
-        Annotated[list[str], msgspec.Meta(extra_json_schema={"maxItems": MAX_MODELS})] | None
-    ) = None
     repetition_penalty: (
         Annotated[
             float,
@@ -208,7 +205,7 @@ def _decode(
     own = convert(fields, OwnFields)
     drop_unknown(fields.get("provider"), Preferences, "provider", ignored)
     _check_efforts(fields)
-    models = _read_models(own)
+    models = read_models(own)
     shared = _shared_fields(fields, (*_SAMPLING, *(_CHAT_ONLY if is_chat else ("prompt",))))
     shared["model"] = models[0] if models else ""
     if is_chat:
@@ -223,6 +220,7 @@ def _decode(
         models=tuple(spelling for model in models for spelling in spellings(model)),
         include_usage=True,
         ignored=ignored.names(INERT_INSIDE),
+        routing=read_routing(own, envelope.session),
     )
 
 
@@ -248,25 +246,6 @@ def _check_efforts(fields: dict[str, Any]) -> None:
             f"reasoning_effort is {short[:50]!r} and reasoning.effort {effort[:50]!r}; send one",
             "reasoning_effort",
         )
-
-
-def _read_models(wire: OwnFields) -> list[str]:
-    """Give `model` and its fallbacks, best first; none if any model will do."""
-    fallbacks = wire.models or []
-    if len(fallbacks) > MAX_MODELS:
-        raise InvalidRequest(
-            f"models has {len(fallbacks)} entries; at most {MAX_MODELS} are allowed", "models"
-        )
-    return fallbacks if wire.model is None else [wire.model, *fallbacks]
-
-
-def spellings(model: str) -> list[str]:
-    """Give a name as it is, and without its variants."""
-    spellings = [model]
-    while model.rpartition(":")[2] in VARIANTS and ":" in model:
-        model = model.rpartition(":")[0]
-        spellings.append(model)
-    return spellings
 
 
 def _shared_fields(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

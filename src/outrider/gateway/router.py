@@ -74,10 +74,9 @@ class Router:
         return Candidates(model=entry.name, endpoints=entry.endpoints)
 
     def _may_use(self, caller: Caller, model: str) -> bool:
-        if not caller.allowed_models:
+        if not caller.allowed_models or model in caller.allowed_models:
             return True
-        names = self.catalogue.names_of(self.catalogue.find(model))
-        return any(name in caller.allowed_models for name in names)
+        return caller.may_use(self.catalogue.names_of(self.catalogue.find(model)))
 
 
 class RoutedModel:

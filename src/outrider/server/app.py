@@ -23,7 +23,7 @@ from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.cloudflare_wire import edge_headers, no_route_error
 from outrider.dialects.dataoorts import Dataoorts
 from outrider.dialects.openrouter_errors import no_route_error as no_openrouter_route
-from outrider.dialects.openrouter_request import spellings
+from outrider.dialects.openrouter_routing import spellings
 from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry

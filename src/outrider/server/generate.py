@@ -141,6 +141,7 @@ class _Answer:
                 model=http.path_params.get("model", ""),
                 query=dict(http.query_params),
                 cache_salt=exchange.caller.owner,
+                session=http.headers.get("x-session-id", ""),
             ),
         )
         del body  # it may hold megabytes of images
