@@ -7,7 +7,7 @@ carries neither the model's name nor a finish reason in its answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -263,7 +263,16 @@ class _ChunkDecoder:
         self._has_started = self._is_done = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        for payload in self._reader.feed(data):
+        return self._read(self._reader.feed(data))
+
+    def finish(self) -> list[Event]:
+        events = list(self._read(self._reader.finish()))
+        if not self._is_done:  # nothing else on this wire says that an answer is complete
+            raise ProviderError("the stream ended early: no [DONE] was sent")
+        return events
+
+    def _read(self, payloads: Iterable[bytes]) -> Iterator[Event]:
+        for payload in payloads:
             if self._is_done:
                 return
             if payload == b"[DONE]":
@@ -273,14 +282,9 @@ class _ChunkDecoder:
                 yield Finished(0, self._reason(self._calls.num_calls > 0, self._usage))
                 yield Completed(self._usage)
             else:
-                yield from self._read(payload)
+                yield from self._read_chunk(payload)
 
-    def finish(self) -> list[Event]:
-        if not self._is_done:  # nothing else on this wire says that an answer is complete
-            raise ProviderError("the stream ended early: no [DONE] was sent")
-        return []
-
-    def _read(self, payload: bytes) -> list[Event]:
+    def _read_chunk(self, payload: bytes) -> list[Event]:
         chunk = decode_reply(payload, ChunkWire)
         if not chunk.success:
             raise error_from_wire(500, payload)

@@ -7,7 +7,7 @@ a stream follow each other as they should is for who calls the server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -138,7 +138,7 @@ _REPLY = msgspec.json.Decoder(_ReplyWire)
 
 def read_answer(body: bytes, read_error: ReadError) -> Answer:
     """Read a whole answer; raises the error that it carries, `ProviderError` if it isn't one."""
-    wire = _read(body, read_error)
+    wire = _read_reply(body, read_error)
     found: dict[int, Choice] = {}
     for choice in wire.choices or ():
         if choice.index in found:
@@ -162,7 +162,23 @@ class ReplyDecoder:
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Give the events that are complete now, then raise what is wrong with the rest."""
-        for payload in self._reader.feed(data):
+        return self._read(self._reader.feed(data))
+
+    def finish(self) -> list[Event]:
+        """End the stream; raises `ProviderError` if nothing in it said that it is complete.
+
+        Some servers leave out [DONE]; a finish reason says as much.
+        """
+        events = list(self._read(self._reader.finish()))
+        if not self._is_done:
+            if not self._has_finished:
+                raise ProviderError("the stream ended early: no [DONE] was sent")
+            self._is_done = True
+            events.append(Completed(read_usage(self._usage)))
+        return events
+
+    def _read(self, payloads: Iterable[bytes]) -> Iterator[Event]:
+        for payload in payloads:
             if self._is_done:
                 return
             if payload == b"[DONE]":
@@ -171,20 +187,8 @@ class ReplyDecoder:
             else:
                 yield from self._read_chunk(payload)
 
-    def finish(self) -> list[Event]:
-        """End the stream; raises `ProviderError` if nothing in it said that it is complete.
-
-        Some servers leave out [DONE]; a finish reason says as much.
-        """
-        if self._is_done:
-            return []
-        if not self._has_finished:
-            raise ProviderError("the stream ended early: no [DONE] was sent")
-        self._is_done = True
-        return [Completed(read_usage(self._usage))]
-
     def _read_chunk(self, payload: bytes) -> list[Event]:
-        chunk = _read(payload, self._read_error)
+        chunk = _read_reply(payload, self._read_error)
         events: list[Event] = []
         if not self._has_started:
             self._has_started = True
@@ -229,7 +233,7 @@ def read_as(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise ProviderError(f"the answer isn't one of this wire: {error}") from error
 
 
-def _read(body: bytes, read_error: ReadError) -> _ReplyWire:
+def _read_reply(body: bytes, read_error: ReadError) -> _ReplyWire:
     wire = read_as(body, _REPLY)
     if wire.error is not None:
         raise read_error(wire.error)

@@ -23,7 +23,9 @@ def encode_data(payload: bytes) -> bytes:
 
 def decode_data(stream: bytes) -> Iterator[bytes]:
     """Give the data of each complete event of a stream."""
-    return Reader().feed(stream)
+    reader = Reader()
+    yield from reader.feed(stream)
+    yield from reader.finish()
 
 
 class Reader:
@@ -59,6 +61,12 @@ class Reader:
         if rest:
             self._rest += rest
             self._check_size()
+
+    def finish(self) -> Iterator[bytes]:
+        """Give the data of an event that lacks only the empty line after it."""
+        if self._lines and not self._rest:
+            yield b"\n".join(self._lines)
+            self._lines.clear()
 
     def _check_size(self) -> None:
         if self._num_bytes + len(self._rest) > MAX_EVENT_BYTES:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from outrider.config_providers import ModelConfig, ProviderConfig
 from outrider.gateway.hosts import Answering
-from outrider.gateway.remote import Connections, RemoteProvider
-from outrider.gateway.upstream import Upstream
+from outrider.gateway.remote import Connections, RemoteProvider, Upstream
 
 
 class RemoteHosts:
@@ -27,6 +26,7 @@ class RemoteHosts:
             base_url=table.base_url,
             model=model.upstream,
             secret="" if config.api_key is None else config.api_key.reveal(),
+            max_output=model.max_output,
             timeouts=table.timeouts,
         )
         return Answering(RemoteProvider(upstream, model.name, self._connections))
