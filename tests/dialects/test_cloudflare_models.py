@@ -83,7 +83,7 @@ def test_other_forms_of_the_list_are_refused():
 
 
 def test_a_token_is_active_and_has_an_id_of_its_own():
-    results = [json.loads(encode_token(token))["result"] for token in ("a", "b")]
+    results = [json.loads(encode_token(token))["result"] for token in ("a" * 64, "b" * 64)]
     assert [result["status"] for result in results] == ["active", "active"]
     assert results[0]["id"] != results[1]["id"]
     assert all(len(bytes.fromhex(result["id"])) == 16 for result in results)

@@ -6,7 +6,6 @@ end with an empty one: clients ask until they get it.
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -62,11 +61,13 @@ def encode_schema(*, is_embedding: bool) -> bytes:
     return encode_result(embedding_schema() if is_embedding else text_schema())
 
 
-def encode_token(token: str) -> bytes:
-    """Say that a token is valid; its id is made from it."""
-    token_id = hashlib.sha256(token.encode()).hexdigest()[:32]
+def encode_token(owner: str, expires_s: int | None = None) -> bytes:
+    """Say that a token is valid; its id is made from its hash."""
     message = {"code": 10000, "message": "This API Token is valid and active", "type": None}
-    return encode_result({"id": token_id, "status": "active"}, [message])
+    result = {"id": owner[:32], "status": "active"}
+    if expires_s is not None:
+        result["expires_on"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires_s))
+    return encode_result(result, [message])
 
 
 def encode_result(result: object, messages: Iterable[Object] = (), **others: object) -> bytes:

@@ -18,6 +18,7 @@ from outrider.errors import (
     Forbidden,
     InvalidRequest,
     ModelNotFound,
+    NotFound,
     OutriderError,
     PayloadTooLarge,
     PaymentRequired,
@@ -34,6 +35,7 @@ Object = dict[str, Any]
 ERROR_TYPES: tuple[tuple[type[OutriderError], int, str], ...] = (
     (ContextLengthExceeded, 400, "context_length_exceeded"),
     (ModelNotFound, 400, "invalid_request"),
+    (NotFound, 404, "not_found"),
     (PayloadTooLarge, 413, "payload_too_large"),
     (RequestTimeout, 408, "timeout"),
     (Unauthorized, 401, "authentication"),

@@ -11,6 +11,7 @@ from outrider.server.batch_runner import BatchRunner
 from outrider.server.batches import BatchesApi
 from outrider.server.files import FilesApi
 from outrider.server.generate import Services
+from outrider.server.keys import KeysApi
 from outrider.server.queued import QueuedApi
 from outrider.storage.opening import Storage, open_storage
 
@@ -24,6 +25,7 @@ class DataApi:
         self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)
         self.batches = BatchesApi(storage, self._runner, services.config)
+        self.keys = KeysApi(storage, services.access, services.config)
         self.queued = QueuedApi(storage, self._runner, services)
         self._runner.start()
 

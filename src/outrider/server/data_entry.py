@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outrider.config import data_folder
-from outrider.dialects import openai
+from outrider.dialects import openai, openrouter
 from outrider.dialects.base import Dialect
 from outrider.errors import ConfigError, OutriderError, RequestTimeout, StorageError
 from outrider.server.body import ClientGone
@@ -37,6 +37,28 @@ DATABASE_NAME = "outrider.db"
 Work = Callable[["DataApi", Request], Awaitable[Response]]
 
 
+OPENAI_WORKS: tuple[tuple[str, str, Work], ...] = (
+    ("POST", "/v1/files", lambda api, http: api.files.upload(http)),
+    ("GET", "/v1/files", lambda api, http: api.files.list(http)),
+    ("GET", "/v1/files/{file_id}", lambda api, http: api.files.show(http)),
+    ("DELETE", "/v1/files/{file_id}", lambda api, http: api.files.delete(http)),
+    ("GET", "/v1/files/{file_id}/content", lambda api, http: api.files.content(http)),
+    ("POST", "/v1/batches", lambda api, http: api.batches.create(http)),
+    ("GET", "/v1/batches", lambda api, http: api.batches.list(http)),
+    ("GET", "/v1/batches/{batch_id}", lambda api, http: api.batches.show(http)),
+    ("POST", "/v1/batches/{batch_id}/cancel", lambda api, http: api.batches.cancel(http)),
+)
+OPENROUTER_WORKS: tuple[tuple[str, str, Work], ...] = (
+    ("GET", "/api/v1/key", lambda api, http: api.keys.own(http)),
+    ("GET", "/api/v1/keys", lambda api, http: api.keys.list(http)),
+    ("POST", "/api/v1/keys", lambda api, http: api.keys.create(http)),
+    ("GET", "/api/v1/keys/{hash}", lambda api, http: api.keys.show(http)),
+    ("PATCH", "/api/v1/keys/{hash}", lambda api, http: api.keys.change(http)),
+    ("DELETE", "/api/v1/keys/{hash}", lambda api, http: api.keys.delete(http)),
+    ("GET", "/api/v1/credits", lambda api, http: api.keys.credits(http)),
+)
+
+
 class DataEntry:
     """Opens the data folder once and hands requests on to its endpoints."""
 
@@ -47,21 +69,13 @@ class DataEntry:
         self._api: DataApi | None = None
 
     def routes(self) -> list[Route]:
-        """Give the routes of OpenAI's files and batches."""
-        works: list[tuple[str, str, Work]] = [
-            ("POST", "/v1/files", lambda api, http: api.files.upload(http)),
-            ("GET", "/v1/files", lambda api, http: api.files.list(http)),
-            ("GET", "/v1/files/{file_id}", lambda api, http: api.files.show(http)),
-            ("DELETE", "/v1/files/{file_id}", lambda api, http: api.files.delete(http)),
-            ("GET", "/v1/files/{file_id}/content", lambda api, http: api.files.content(http)),
-            ("POST", "/v1/batches", lambda api, http: api.batches.create(http)),
-            ("GET", "/v1/batches", lambda api, http: api.batches.list(http)),
-            ("GET", "/v1/batches/{batch_id}", lambda api, http: api.batches.show(http)),
-            ("POST", "/v1/batches/{batch_id}/cancel", lambda api, http: api.batches.cancel(http)),
-        ]
-        dialect = openai.CHAT_COMPLETIONS
+        """Give the routes of OpenAI's files and batches, and of OpenRouter's keys."""
         return [
             Route(path, partial(self.answer, dialect, work), methods=[method])
+            for dialect, works in (
+                (openai.CHAT_COMPLETIONS, OPENAI_WORKS),
+                (openrouter.CHAT_COMPLETIONS, OPENROUTER_WORKS),
+            )
             for method, path, work in works
         ]
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from outrider.server.access import need_of
+
 Schema = dict[str, Any]
 
 JSON, EVENTS, TEXT = "application/json", "text/event-stream", "text/plain"
@@ -74,6 +76,7 @@ class Operation:
     statuses: tuple[int, ...] = ()  # of errors
     media_type: str = JSON
     other_answers: Mapping[int, Any] = field(default_factory=dict)  # by status, not errors
+    success: int = 200
 
 
 def post(wire: Wire, path: str, summary: str, body: Body, **fields: Any) -> Operation:  # noqa: ANN401
@@ -113,7 +116,7 @@ def document(operations: Iterable[Operation], version: str) -> Schema:
             "schemas": schemas.components,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
-        # Any key is accepted, and none; it separates the prefix caches of callers.
+        # Whether a key is needed is the operator's choice; some operations say otherwise.
         "security": [{}, {"bearer": []}],
     }
 
@@ -214,7 +217,11 @@ def _operation(one: Operation, schemas: _Schemas) -> Schema:
     if one.body:
         content = {one.body.media_type: {"schema": schemas.of_body(one.body, one.wire.tag)}}
         result["requestBody"] = {"required": True, "content": content}
-    result["responses"] = {"200": _success(one, schemas)}
+    result["responses"] = {str(one.success): _success(one, schemas)}
+    if (need := need_of(_PATH_PARAMETER.sub("x", one.path))) == "nothing":
+        result["security"] = [{}]
+    elif need == "managing":
+        result["security"] = [{"bearer": []}]
     for status, kind in one.other_answers.items():
         result["responses"][str(status)] = _response("", _HEADERS, {JSON: [schemas.of(kind)]})
     for status in one.statuses:

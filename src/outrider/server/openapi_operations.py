@@ -30,6 +30,7 @@ from outrider.server.health import Health
 from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.openapi import Body, Operation, Schema, Wire, document, errors, get, post
 from outrider.server.openapi_cloudflare import cloudflare_operations
+from outrider.server.openapi_keys import key_operations
 
 
 def _statuses(kinds: Iterable[type[OutriderError]]) -> set[int]:
@@ -198,6 +199,7 @@ def openapi_json() -> bytes:
         *_files(),
         *_batches(),
         *_openrouter(),
+        *key_operations(),
         *cloudflare_operations(),
         *_others(),
     ]

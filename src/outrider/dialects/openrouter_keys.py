@@ -1,0 +1,191 @@
+"""OpenRouter's keys and credits: bodies that are read, and rows that are written.
+
+Amounts are in US dollars, times ISO 8601 in UTC. There is one workspace, no users and no keys of
+the caller's own at other services, so fields about them have one value each. The last three fields
+of a row are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from outrider.dialects.base import decode_json
+from outrider.errors import InvalidRequest, UnsupportedParameter
+
+WORKSPACE = "00000000-0000-0000-0000-000000000000"
+ROWS_PER_PAGE = 100
+DEPRECATED = "This field is deprecated and safe to ignore."
+
+Dollars = Annotated[float, Meta(ge=0)]
+PerMinute = Annotated[int, Meta(ge=1, le=10**9)]
+Reset = Literal["daily", "weekly", "monthly"]
+
+
+class NewKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body that creates a key."""
+
+    name: str
+    limit: Dollars | None = None
+    limit_reset: Reset | None = None
+    expires_at: str | None = None
+    include_byok_in_limit: bool = False  # inert: there is no such usage
+    workspace_id: str | None = None
+    creator_user_id: str | None = None
+    allowed_models: list[str] = []
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
+
+
+class KeyChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body that changes a key; what isn't there stays."""
+
+    name: str | UnsetType = UNSET
+    disabled: bool | UnsetType = UNSET
+    limit: Dollars | UnsetType | None = UNSET
+    limit_reset: Reset | UnsetType | None = UNSET
+    include_byok_in_limit: bool | UnsetType = UNSET  # inert
+    allowed_models: list[str] | UnsetType = UNSET
+    requests_per_minute: PerMinute | UnsetType | None = UNSET
+    tokens_per_minute: PerMinute | UnsetType | None = UNSET
+
+
+class Spent(msgspec.Struct, kw_only=True):
+    """What a key may spend and has spent."""
+
+    limit: float | None
+    limit_remaining: float | None
+    limit_reset: str | None
+    include_byok_in_limit: bool = False
+    usage: float
+    usage_daily: float
+    usage_weekly: float
+    usage_monthly: float
+    byok_usage: float = 0
+    byok_usage_daily: float = 0
+    byok_usage_weekly: float = 0
+    byok_usage_monthly: float = 0
+
+
+class KeyRow(Spent, kw_only=True):
+    """One key in a list."""
+
+    hash: str
+    name: str
+    label: str
+    disabled: bool
+    created_at: str
+    updated_at: str | None
+    expires_at: str | None
+    creator_user_id: None = None
+    workspace_id: str = WORKSPACE
+    allowed_models: list[str]
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+
+
+class RateLimit(msgspec.Struct, kw_only=True):
+    """What is left of a limit that isn't one: -1, unless the key has one."""
+
+    requests: int = -1
+    interval: str = "1m"
+    note: str = DEPRECATED
+
+
+class OwnKey(Spent, kw_only=True):
+    """The key that a request came with."""
+
+    label: str
+    is_free_tier: bool = False
+    is_management_key: bool
+    is_provisioning_key: bool
+    creator_user_id: None = None
+    expires_at: str | None
+    rate_limit: RateLimit
+
+
+class OneKey(msgspec.Struct):
+    """An answer with one key."""
+
+    data: KeyRow
+
+
+class CreatedKey(msgspec.Struct):
+    """A new key with its secret."""
+
+    data: KeyRow
+    key: str
+
+
+class KeyList(msgspec.Struct):
+    """A page of keys."""
+
+    data: list[KeyRow]
+
+
+class ThisKey(msgspec.Struct):
+    """An answer about the request's own key."""
+
+    data: OwnKey
+
+
+class DeletedKey(msgspec.Struct):
+    """What is left of a key."""
+
+    deleted: bool = True
+
+
+class Credits(msgspec.Struct):
+    """What may be spent in all, and what has been."""
+
+    total_credits: float
+    total_usage: float
+
+
+class CreditsAnswer(msgspec.Struct):
+    """An answer about credits."""
+
+    data: Credits
+
+
+class ListQuery(msgspec.Struct):
+    """Which keys are wanted."""
+
+    offset: int = 0
+    has_disabled: bool = False
+
+
+def read_new_key(body: bytes) -> NewKey:
+    """Read the body that creates a key; raises `InvalidRequest`."""
+    new = decode_json(body, NewKey)
+    check_workspace(new.workspace_id)
+    if new.creator_user_id is not None:
+        raise UnsupportedParameter("there are no users here; leave it out", "creator_user_id")
+    return new
+
+
+def read_change(body: bytes) -> KeyChange:
+    """Read the body that changes a key; raises `InvalidRequest`."""
+    return decode_json(body, KeyChange)
+
+
+def read_query(query: Mapping[str, str]) -> ListQuery:
+    """Read which keys are wanted; raises `InvalidRequest`."""
+    check_workspace(query.get("workspace_id"))
+    offset, disabled = query.get("offset", "0") or "0", query.get("include_disabled", "false")
+    if not (offset.isascii() and offset.isdigit() and len(offset) < 10):
+        raise InvalidRequest("offset must be a whole number of at least 0", "offset")
+    if disabled.lower() not in ("true", "false"):
+        raise InvalidRequest("include_disabled must be true or false", "include_disabled")
+    return ListQuery(int(offset), disabled.lower() == "true")
+
+
+def check_workspace(workspace_id: str | None) -> None:
+    """Refuse every workspace but the one there is."""
+    if workspace_id not in (None, WORKSPACE):
+        raise UnsupportedParameter(
+            f"there is one workspace here, {WORKSPACE}; leave workspace_id out", "workspace_id"
+        )
