@@ -291,12 +291,13 @@ class Started(msgspec.Struct, frozen=True):
     """The provider took the request; `model` is the name of the model that answers.
 
     `provider` is the host's name as people read it, empty for this server itself; `upstream_id`
-    is what that host calls the answer.
+    is what that host calls the answer. `prompt_tokens` is 0 if the host says it at the end only.
     """
 
     model: str
     provider: str = ""
     upstream_id: str = ""
+    prompt_tokens: int = 0
 
 
 class TextDelta(msgspec.Struct, frozen=True):

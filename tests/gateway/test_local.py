@@ -44,7 +44,7 @@ def usage_of(events: list[Event]) -> Usage:
 def test_outputs_become_events() -> None:
     client = FakeClient(short_answers)
     assert run(make_provider(client), request()) == [
-        Started("fake"),
+        Started("fake", prompt_tokens=5),
         TextDelta(0, "Hel", num_tokens=1),
         TextDelta(0, "lo", num_tokens=1),
         Finished(0, "stop"),
@@ -160,7 +160,7 @@ def test_more_than_max_pending_requests_are_refused_and_leaving_makes_room() -> 
     async def fill() -> None:
         streams = [provider.generate(request()) for _ in range(2)]
         for stream in streams:
-            assert await anext(stream) == Started("fake")
+            assert await anext(stream) == Started("fake", prompt_tokens=5)
         assert provider.num_pending == 2
         with pytest.raises(EngineOverloaded, match="--max-queue"):
             await anext(provider.generate(request()))
@@ -180,11 +180,11 @@ def test_a_request_that_does_not_want_to_wait_is_refused_once_all_places_are_tak
 
     async def fill() -> None:
         live = provider.generate(request())
-        assert await anext(live) == Started("fake")
+        assert await anext(live) == Started("fake", prompt_tokens=5)
         with pytest.raises(EngineOverloaded, match="is busy"):
             await anext(provider.generate(hasty))
         patient = provider.generate(request())
-        assert await anext(patient) == Started("fake")
+        assert await anext(patient) == Started("fake", prompt_tokens=5)
         await patient.aclose()
         await live.aclose()
         assert len([event async for event in provider.generate(hasty)]) == 5
@@ -199,9 +199,9 @@ def test_background_requests_take_no_place_in_the_queue() -> None:
 
     async def fill() -> None:
         live = provider.generate(request())
-        assert await anext(live) == Started("fake")
+        assert await anext(live) == Started("fake", prompt_tokens=5)
         stream = provider.generate(background)
-        assert await anext(stream) == Started("fake")
+        assert await anext(stream) == Started("fake", prompt_tokens=5)
         assert provider.num_pending == 1
         await stream.aclose()
         await live.aclose()

@@ -76,7 +76,7 @@ class OpenRouter:
             _with_native_reason(choices.encode(index, choice))
             for index, choice in enumerate(answer.choices)
         ]
-        body["usage"] = encode_usage(answer.usage)
+        body["usage"] = encode_usage(answer.usage, answer.cost_microusd)
         return msgspec.json.encode(body)
 
     def decode_answer(self, body: bytes) -> Answer:
@@ -133,7 +133,11 @@ class _ChunkEncoder:
             case Finished():
                 return self._chunk(self._choices.encode_end(event))
             case Completed():
-                chunk = {**self._head, "choices": [], "usage": encode_usage(event.usage)}
+                chunk = {
+                    **self._head,
+                    "choices": [],
+                    "usage": encode_usage(event.usage, event.cost_microusd),
+                }
                 return sse.encode_data(msgspec.json.encode(chunk)) + sse.DONE
 
     def encode_error(self, error: OutriderError) -> bytes:
@@ -162,13 +166,18 @@ def generation_id(request_id: str, created_s: int) -> str:
     return f"gen-{created_s}-{''.join(letters)}"
 
 
-def encode_usage(usage: Usage) -> Object:
+def usd(cost_microusd: int) -> float:
+    """Give a cost as the wire has it."""
+    return cost_microusd / 1_000_000
+
+
+def encode_usage(usage: Usage, cost_microusd: int = 0) -> Object:
     """Write token counts and what they cost."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "cost": 0,
+        "cost": usd(cost_microusd),
         "is_byok": False,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
         "cost_details": {

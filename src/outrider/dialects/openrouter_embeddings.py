@@ -12,7 +12,7 @@ from typing import Any
 from outrider.dialects import openai_embeddings
 from outrider.dialects.base import convert, decode_json
 from outrider.dialects.openai_embeddings import DecodedEmbeddings, EmbeddingsBody
-from outrider.dialects.openrouter import PROVIDER
+from outrider.dialects.openrouter import PROVIDER, usd
 from outrider.dialects.openrouter_request import Treatment
 from outrider.dialects.openrouter_routing import spellings
 from outrider.dialects.unknown_fields import Ignored, drop_unknown
@@ -40,9 +40,16 @@ def decode_request(body: bytes, request_id: str) -> tuple[DecodedEmbeddings, tup
     return decoded, ignored.names()
 
 
-def encode_answer(answer: Embeddings, encoding_format: str, answer_id: str) -> Iterator[bytes]:
+def encode_answer(
+    answer: Embeddings, encoding_format: str, answer_id: str, cost_microusd: int = 0
+) -> Iterator[bytes]:
     """Write a whole answer's body, vector by vector."""
     tokens = answer.usage.prompt_tokens
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens, "cost": 0, "is_byok": False}
+    usage = {
+        "prompt_tokens": tokens,
+        "total_tokens": tokens,
+        "cost": usd(cost_microusd),
+        "is_byok": False,
+    }
     more = {"id": answer_id, "provider": PROVIDER, "usage": usage}
     return openai_embeddings.encode_answer(answer, encoding_format, more)

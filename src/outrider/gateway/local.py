@@ -124,7 +124,7 @@ class LocalProvider:
             async for output in stream:
                 if not counts.started:
                     counts.started = True
-                    yield Started(self.name)
+                    yield Started(self.name, prompt_tokens=counts.prompt_tokens)
                 num_tokens = counts.add(output)
                 reader = readers.get(output.index)
                 if reader is None:
@@ -214,7 +214,7 @@ class Counts:
 
     def __init__(self, submit: Submit) -> None:
         self.started = False
-        self._prompt_tokens = sum(map(len, submit.prompts))
+        self.prompt_tokens = sum(map(len, submit.prompts))
         self._num_lookup_tokens = len(submit.lookup_token_ids)
         self._first_choices = range(0, len(submit.prompts) * submit.sampling.n, submit.sampling.n)
         self._cached: dict[int, int] = {}
@@ -233,7 +233,7 @@ class Counts:
         """Give the usage; of a prompt's choices only the first counts as cached."""
         accepted = sum(self._predicted.values())
         return Usage(
-            prompt_tokens=self._prompt_tokens,
+            prompt_tokens=self.prompt_tokens,
             completion_tokens=sum(self._output.values()),
             cached_tokens=sum(self._cached.get(choice, 0) for choice in self._first_choices),
             accepted_prediction_tokens=accepted,

@@ -6,11 +6,11 @@ it fits; the estimate is right to a third or so for texts that models are good a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from outrider.types import GenerationRequest
+from outrider.types import GenerationRequest, Prompt
 
 BYTES_PER_TOKEN = 4  # of English text
 TURN_TOKENS = 10  # the marks around a message, at most
@@ -26,6 +26,14 @@ def estimate_prompt_tokens(request: GenerationRequest) -> int:
     """Give about how many tokens the prompts have."""
     num_bytes = sum(map(_num_bytes, _texts(request))) + _tools(request)
     return _around(request) // 2 + -(-num_bytes // BYTES_PER_TOKEN)
+
+
+def estimate_text_tokens(texts: Iterable[Prompt]) -> int:
+    """Give about how many tokens texts have."""
+    return sum(
+        -(-_num_bytes(text) // BYTES_PER_TOKEN) if isinstance(text, str) else len(text)
+        for text in texts
+    )
 
 
 def _around(request: GenerationRequest) -> int:

@@ -12,6 +12,7 @@ from contextlib import aclosing
 
 from outrider.batch_types import Batch, Item, ItemResult
 from outrider.dialects.base import Envelope, collect
+from outrider.dialects.openrouter import generation_id
 from outrider.errors import (
     EngineFailed,
     EngineOverloaded,
@@ -21,6 +22,7 @@ from outrider.errors import (
     StorageError,
 )
 from outrider.gateway.provider import checked
+from outrider.server.accounts import LOCAL, open_repeatable
 from outrider.server.batch_wires import BatchWire, Call, EmbedCall, GenerateCall
 from outrider.server.exchange import Exchange
 from outrider.server.generate import Services
@@ -60,6 +62,9 @@ class ItemRunner:
             exchange.error_code = error.code
             exchange.status, body = dialect.encode_error(error, exchange.request_id)
             usage = Usage(0, 0)
+        finally:
+            if exchange.status == 0 and exchange.account is not None:
+                exchange.account.abandon()  # it will be run again
         exchange.finish(self._services.metrics)
         return ItemResult(
             position=item.position,
@@ -85,9 +90,10 @@ class ItemRunner:
         self, batch: Batch, item: Item, call: Call, exchange: Exchange
     ) -> tuple[bytes, Usage]:
         """Answer a call; waits for an engine that is busy or being started again."""
+        row_id = generation_id(f"{batch.id}#{item.position}", batch.created_s)
         while True:
             try:
-                return await self._answer(call, exchange)
+                return await self._answer(call, exchange, row_id)
             except (EngineOverloaded, ProviderRateLimited, ProviderUnavailable) as error:
                 await asyncio.sleep(error.retry_after_s or RETRY_S)
             except EngineFailed as error:
@@ -105,17 +111,23 @@ class ItemRunner:
                 )
                 await asyncio.sleep(RETRY_S)
 
-    async def _answer(self, call: Call, exchange: Exchange) -> tuple[bytes, Usage]:
+    async def _answer(self, call: Call, exchange: Exchange, row_id: str) -> tuple[bytes, Usage]:
         if isinstance(call, EmbedCall):
             async with self._embedding:
                 embedder = self._services.embeddings.find(call.request.model).provider
-                exchange.model = embedder.name
+                exchange.model = exchange.trace.model = embedder.name
+                exchange.trace.provider = LOCAL
                 self._services.access.check_model(exchange.caller, embedder.name)
+                meter = self._services.meter
+                account = open_repeatable(meter, exchange, call.request, row_id)
                 embeddings = await embedder.embed(call.request)
+                account.count(embeddings.usage)
             return await asyncio.to_thread(call.encode, embeddings), embeddings.usage
-        return await self._generate(call, exchange)
+        return await self._generate(call, exchange, row_id)
 
-    async def _generate(self, call: GenerateCall, exchange: Exchange) -> tuple[bytes, Usage]:
+    async def _generate(
+        self, call: GenerateCall, exchange: Exchange, row_id: str
+    ) -> tuple[bytes, Usage]:
         request, models = call.decoded.request, call.decoded.models
         names = (request.model,) if models is None else models
         routing, trace = call.decoded.routing, exchange.trace
@@ -124,7 +136,8 @@ class ItemRunner:
         self._services.access.check_model(exchange.caller, provider.name)
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
-        events = self._services.functions.generate(provider, request)
+        account = open_repeatable(self._services.meter, exchange, request, row_id)
+        events = self._services.functions.generate(account.metered(provider), request)
         async with aclosing(checked(events, num_choices)) as events:
             answer = await collect(events)
         return call.encode(answer), answer.usage

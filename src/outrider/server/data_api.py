@@ -5,8 +5,11 @@ Loaded with the database, when the first request needs it.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from outrider.metering.journal import Journal
+from outrider.metering.writer import LedgerWriter
 from outrider.server.batch_runner import BatchRunner
 from outrider.server.batches import BatchesApi
 from outrider.server.files import FilesApi
@@ -15,13 +18,18 @@ from outrider.server.keys import KeysApi
 from outrider.server.queued import QueuedApi
 from outrider.storage.opening import Storage, open_storage
 
+logger = logging.getLogger(__name__)
+
 
 class DataApi:
     """The endpoints over one data folder."""
 
-    def __init__(self, storage: Storage, services: Services) -> None:
+    def __init__(self, storage: Storage, services: Services, ledger: LedgerWriter) -> None:
         self._storage = storage
         self._access = services.access
+        self._meter = services.meter
+        self._meter.start(ledger)
+        self.ledger = ledger
         self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)
         self.batches = BatchesApi(storage, self._runner, services.config)
@@ -33,6 +41,8 @@ class DataApi:
         """Stop what runs and close the folder."""
         await self._runner.close()
         await self._access.close()
+        self._meter.stop()
+        await self.ledger.close()
         await self._storage.close()
 
 
@@ -40,8 +50,11 @@ async def open_data(path: Path, services: Services) -> DataApi:
     """Open the data folder; raises `StorageError`."""
     storage = await open_storage(path)
     try:
+        ledger = LedgerWriter(Journal(path / "journal"), storage.database)
+        if num_rows := await ledger.start():
+            logger.info("%d requests that an earlier process left are in the ledger", num_rows)
         await services.access.start(storage)
     except BaseException:
         await storage.close()
         raise
-    return DataApi(storage, services)
+    return DataApi(storage, services, ledger)

@@ -1,14 +1,13 @@
 """The way into the data folder: its routes, and when it is opened.
 
-It is opened by the first request that needs it, or at the start if there is one already or the
-operator named one. Until then neither the folder is made nor the database's modules are loaded.
+It is opened at the start. A folder that the operator didn't name and that can't be used is tried
+again by each request that needs it; chats go on without, and nothing is written to the ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DATABASE_NAME = "outrider.db"
 Work = Callable[["DataApi", Request], Awaitable[Response]]
 
 
@@ -86,15 +84,12 @@ class DataEntry:
         and if keys are needed and there are none.
         """
         access = self._services.access
-        is_named = self._services.config.data_dir != "auto" or access.is_on
-        if not is_named and not os.path.exists(self._path / DATABASE_NAME):
-            return
         try:
             await self.api()
         except StorageError as error:
-            if is_named:
+            if self._services.config.data_dir != "auto" or access.is_on:
                 raise ConfigError(error.message) from error
-            logger.warning("no files and batches: %s", error.message)
+            logger.warning("no files, no batches and no ledger: %s", error.message)
         access.check_keys()
 
     async def api(self) -> DataApi:

@@ -23,6 +23,7 @@ from outrider.dialects import (
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.errors import OutriderError
+from outrider.server.accounts import LOCAL, open_account
 from outrider.server.exchange import Exchange
 from outrider.server.generate import Answer, GenerateRoute, Services, reply_error
 from outrider.server.replies import reply, reply_headers
@@ -68,6 +69,7 @@ class _Answer:
         self._dialect = dialect
         self._exchange = exchange
         self._send = send
+        self._cost_microusd = 0
 
     async def fail(self, error: OutriderError) -> None:
         """Send an error."""
@@ -76,10 +78,14 @@ class _Answer:
 
     async def _embed(self, request: EmbeddingRequest) -> Embeddings:
         provider = self._services.embeddings.find(request.model).provider
-        self._exchange.model = provider.name
-        self._services.access.check_model(self._exchange.caller, provider.name)
+        exchange = self._exchange
+        exchange.model = exchange.trace.model = provider.name
+        exchange.trace.provider = LOCAL
+        self._services.access.check_model(exchange.caller, provider.name)
+        account = open_account(self._services.meter, exchange, request)
         embeddings = await provider.embed(request)
-        self._exchange.count(embeddings.usage)
+        exchange.count(embeddings.usage)
+        self._cost_microusd = account.count(embeddings.usage)
         return embeddings
 
     async def _reply(self, pieces: Iterator[bytes], ignored: tuple[str, ...] = ()) -> None:
@@ -112,7 +118,10 @@ class _OpenRouterAnswer(_Answer):
         decoded, ignored = openrouter_embeddings.decode_request(body, exchange.request_id)
         embeddings = await self._embed(decoded.request)
         answer_id = openrouter.generation_id(exchange.request_id, exchange.created_s)
-        pieces = openrouter_embeddings.encode_answer(embeddings, decoded.encoding_format, answer_id)
+        form = decoded.encoding_format
+        pieces = openrouter_embeddings.encode_answer(
+            embeddings, form, answer_id, self._cost_microusd
+        )
         await self._reply(pieces, ignored)
 
 

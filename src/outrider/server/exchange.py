@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 
+from outrider.metering.meter import Account
 from outrider.routing_types import Caller, Trace
 from outrider.server.metrics import Metrics
 from outrider.types import Completed, Event, Finished, TextDelta, ToolCallDelta, Usage
@@ -32,6 +33,7 @@ class Exchange:
         self.model = ""  # of the catalogue; empty until it is known
         self.status = 0
         self.error_code = ""
+        self.account: Account | None = None  # once it is routed
         self._begin = time.perf_counter()
         self._ttft_s: float | None = None
         self._usage: Usage | None = None
@@ -72,7 +74,9 @@ class Exchange:
         return ",".join(f"{each.provider}:{each.status}" for each in self.trace.attempts)
 
     def finish(self, metrics: Metrics) -> None:
-        """Count the request and write its line."""
+        """Count the request, settle its account and write its line."""
+        if self.account is not None:
+            self.account.close(self.status, self.error_code)
         usage = self._usage
         metrics.requests.labels(self.model or "unknown", self.wire, str(self.status)).inc()
         if usage is not None:

@@ -27,7 +27,9 @@ from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
 from outrider.gateway.router import Router
+from outrider.metering.meter import Meter
 from outrider.server.access import Access, caller_of
+from outrider.server.accounts import open_account
 from outrider.server.body import ClientGone, read_body, wait_for_disconnect
 from outrider.server.exchange import STATUS_CLIENT_GONE, Exchange
 from outrider.server.image_fetch import ImageFetcher
@@ -51,12 +53,14 @@ class Services:
     functions: FunctionRounds
     router: Router
     access: Access
+    meter: Meter
 
     @classmethod
     def of(
         cls, config: ServerConfig, catalogue: Catalogue, embeddings: EmbeddingCatalogue
     ) -> Services:
         """Build what the settings ask for; raises `ConfigError`."""
+        access = Access(config, catalogue)
         return cls(
             config,
             catalogue,
@@ -65,7 +69,8 @@ class Services:
             ImageFetcher(config),
             FunctionRounds(FunctionRunner() if config.functions else None),
             Router(catalogue, is_local_first=config.local_first),
-            Access(config, catalogue),
+            access,
+            Meter(access.budgets),
         )
 
 
@@ -154,8 +159,9 @@ class _Answer:
         self._services.access.check_model(exchange.caller, provider.name)
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
+        metered = open_account(self._services.meter, exchange, request).metered(provider)
         events = exchange.watch(
-            checked(self._services.functions.generate(provider, request), num_choices),
+            checked(self._services.functions.generate(metered, request), num_choices),
             self._services.metrics,
         )
         async with aclosing(events):

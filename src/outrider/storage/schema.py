@@ -17,9 +17,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    UniqueConstraint,
 )
 
-HEAD = "0002"  # the newest migration
+HEAD = "0003"  # the newest migration
 
 metadata = MetaData()
 
@@ -115,4 +116,124 @@ key_changes = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("revision", BigInteger, nullable=False),
+)
+
+# A number that grows for ever; SQLite counts rows in one type only.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("url", String, nullable=False, unique=True),
+    Column("title", String, nullable=False),
+)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("number", _Number, primary_key=True),  # the versions of a price, in order
+    Column("model", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("prompt", BigInteger, nullable=False),
+    Column("completion", BigInteger, nullable=False),
+    Column("cached", BigInteger, nullable=False),
+    Column("request", BigInteger, nullable=False),
+    Column("image", BigInteger, nullable=False),
+    Index("prices_by_endpoint", "model", "provider", "number"),
+)
+
+# What requests have in common that are added up together; `app` is 0 without one.
+series = Table(
+    "series",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("app", BigInteger, nullable=False),
+    Column("wire", String, nullable=False),
+    Column("api_type", String, nullable=False),
+    UniqueConstraint("model", "provider", "key", "app", "wire", "api_type", name="series_names"),
+)
+
+# The ledger: one row per request, never changed. No prompts and no answers.
+generations = Table(
+    "generations",
+    metadata,
+    Column("number", _Number, primary_key=True),  # order of writing
+    Column("id", String, nullable=False, unique=True),
+    Column("series", BigInteger, ForeignKey("series.number"), nullable=False),
+    Column("price", BigInteger, ForeignKey("prices.number")),  # NULL: nobody answered
+    Column("created_ms", BigInteger, nullable=False),
+    Column("request_id", String, nullable=False),
+    Column("upstream_id", String, nullable=False),
+    Column("session", String, nullable=False),
+    Column("user_agent", String, nullable=False),
+    Column("attempts", JSON, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("num_images", Integer, nullable=False),
+    Column("cost_microusd", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("error_code", String, nullable=False),
+    Column("finish_reason", String, nullable=False),
+    Column("native_reason", String, nullable=False),
+    Column("first_token_ms", Integer),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("is_streamed", Boolean, nullable=False),
+    Column("is_cancelled", Boolean, nullable=False),
+    Column("is_estimated", Boolean, nullable=False),
+    Index("generations_by_time", "created_ms"),
+)
+
+
+def _sums() -> list[Column[int]]:
+    names = ("requests", "failures", "prompt_tokens", "completion_tokens", "cached_tokens")
+    return [Column(name, BigInteger, nullable=False) for name in (*names, "cost_microusd")]
+
+
+# The ledger added up, by the same transactions that write its rows.
+hours = Table(
+    "hours",
+    metadata,
+    Column("begin_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("series", BigInteger, ForeignKey("series.number"), primary_key=True),
+    *_sums(),
+    sqlite_with_rowid=False,
+)
+
+days = Table(
+    "days",
+    metadata,
+    Column("begin_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("series", BigInteger, ForeignKey("series.number"), primary_key=True),
+    *_sums(),
+    sqlite_with_rowid=False,
+)
+
+# The same for rankings, which know no keys: their size doesn't grow with the number of keys.
+model_days = Table(
+    "model_days",
+    metadata,
+    Column("begin_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("model", String, primary_key=True),
+    Column("context_tokens", BigInteger, primary_key=True, autoincrement=False),  # at most these
+    Column("has_images", Boolean, primary_key=True),
+    Column("has_tool_calls", Boolean, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+app_days = Table(
+    "app_days",
+    metadata,
+    Column("begin_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("app", BigInteger, ForeignKey("apps.number"), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )

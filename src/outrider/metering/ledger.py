@@ -1,0 +1,251 @@
+"""The ledger: rows that are added once and never changed, and their sums, in one transaction.
+
+A row whose id is there already is left out, so what a journal has may be added again. Names and
+prices are written once and referred to by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from outrider.metering.records import Row
+from outrider.routing_types import Price
+from outrider.storage.schema import (
+    app_days,
+    apps,
+    days,
+    generations,
+    hours,
+    model_days,
+    prices,
+    series,
+)
+
+HOUR_S, DAY_S = 3600, 86_400
+MAX_APPS = 10_000  # later ones are counted as none: anybody can send any referer
+CONTEXT_TOKENS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+
+Values = dict[str, Any]
+
+
+class SeriesKey(NamedTuple):
+    """What requests have in common that are added up together."""
+
+    model: str
+    provider: str
+    key: str
+    app: int
+    wire: str
+    api_type: str
+
+
+@dataclass
+class Numbers:
+    """Numbers of names and prices that are in the database; void after a transaction failed."""
+
+    apps: dict[str, tuple[int, str]] = field(default_factory=dict)  # number and title
+    series: dict[SeriesKey, int] = field(default_factory=dict)
+    prices: dict[tuple[str, str], tuple[int, Price]] = field(default_factory=dict)
+
+
+def add_rows(connection: Connection, rows: Iterable[Row], numbers: Numbers) -> int:
+    """Add rows and their sums; give how many weren't there already."""
+    wanted = {row.opened.id: row for row in rows}
+    known = connection.scalars(select(generations.c.id).where(generations.c.id.in_(wanted)))
+    for row_id in known.all():
+        del wanted[row_id]
+    added = list(wanted.values())
+    if not added:
+        return 0
+    app_numbers = [_app_number(connection, row, numbers) for row in added]
+    series_numbers = [
+        _series_number(connection, row, app, numbers)
+        for row, app in zip(added, app_numbers, strict=True)
+    ]
+    values = [
+        _generation(row, number, _price_number(connection, row, numbers))
+        for row, number in zip(added, series_numbers, strict=True)
+    ]
+    connection.execute(generations.insert(), values)
+    _add_sums(connection, added, series_numbers)
+    _add_rankings(connection, added, app_numbers)
+    return len(added)
+
+
+def _generation(row: Row, series_number: int, price_number: int | None) -> Values:
+    opened, counts, closed = row.opened, row.counts, row.closed
+    return {
+        "id": opened.id,
+        "series": series_number,
+        "price": price_number,
+        "created_ms": opened.created_ms,
+        "request_id": opened.request_id,
+        "upstream_id": closed.upstream_id,
+        "session": opened.session,
+        "user_agent": opened.user_agent,
+        "attempts": msgspec.to_builtins(closed.attempts),
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "cached_tokens": counts.cached_tokens,
+        "num_images": opened.num_images,
+        "cost_microusd": counts.cost_microusd,
+        "status": closed.status,
+        "error_code": closed.error_code,
+        "finish_reason": closed.finish_reason,
+        "native_reason": closed.native_reason,
+        "first_token_ms": closed.first_token_ms,
+        "duration_ms": closed.duration_ms,
+        "is_streamed": opened.is_streamed,
+        "is_cancelled": closed.is_cancelled,
+        "is_estimated": closed.is_estimated,
+    }
+
+
+def _app_number(connection: Connection, row: Row, numbers: Numbers) -> int:
+    url, title = row.opened.app_url, row.opened.app_title
+    if not url:
+        return 0
+    if url not in numbers.apps:
+        found = connection.execute(
+            select(apps.c.number, apps.c.title).where(apps.c.url == url)
+        ).first()
+        if found is None:
+            count = connection.scalar(select(func.count()).select_from(apps)) or 0
+            if count >= MAX_APPS:
+                return 0
+            number = _number_of(connection, apps, {"url": url}, {"title": title})
+            numbers.apps[url] = number, title
+        else:
+            numbers.apps[url] = found.number, found.title
+    number, known_title = numbers.apps[url]
+    if title != known_title:
+        connection.execute(apps.update().where(apps.c.number == number).values(title=title))
+        numbers.apps[url] = number, title
+    return number
+
+
+def _series_number(connection: Connection, row: Row, app: int, numbers: Numbers) -> int:
+    opened = row.opened
+    key = SeriesKey(row.model, row.closed.provider, opened.key, app, opened.wire, opened.api_type)
+    number = numbers.series.get(key)
+    if number is None:
+        number = numbers.series[key] = _number_of(connection, series, key._asdict(), {})
+    return number
+
+
+def _price_number(connection: Connection, row: Row, numbers: Numbers) -> int | None:
+    """Give the version of a row's price; one that differs from the last is a new version."""
+    price, provider = row.closed.price, row.closed.provider
+    if price is None:
+        return None
+    known = numbers.prices.get((row.model, provider))
+    if known is not None and known[1] == price:
+        return known[0]
+    amounts = msgspec.structs.asdict(price)
+    if price.cached is None:
+        amounts["cached"] = price.prompt
+    last = connection.execute(
+        select(prices)
+        .where(prices.c.model == row.model, prices.c.provider == provider)
+        .order_by(prices.c.number.desc())
+        .limit(1)
+    ).first()
+    if last is not None and all(getattr(last, name) == n for name, n in amounts.items()):
+        number: int = last.number
+    else:
+        names = {"model": row.model, "provider": provider, "since_ms": row.opened.created_ms}
+        inserted = connection.execute(prices.insert().values(**names, **amounts))
+        assert inserted.inserted_primary_key is not None
+        number = inserted.inserted_primary_key[0]
+    numbers.prices[row.model, provider] = number, price
+    return number
+
+
+def _number_of(connection: Connection, table: Table, names: Values, more: Values) -> int:
+    """Give the number of names; another server may be writing the same ones."""
+    insert = _insert(connection, table).values(**names, **more).on_conflict_do_nothing()
+    connection.execute(insert)
+    found = select(table.c.number).where(*(table.c[name] == v for name, v in names.items()))
+    number: int = connection.execute(found).scalar_one()
+    return number
+
+
+def _add_sums(connection: Connection, rows: Sequence[Row], series_numbers: Sequence[int]) -> None:
+    for table, period_s in ((hours, HOUR_S), (days, DAY_S)):
+        sums: dict[tuple[int, int], list[int]] = {}
+        for row, number in zip(rows, series_numbers, strict=True):
+            total = sums.setdefault((_begin_s(row, period_s), number), [0] * 6)
+            counts = row.counts
+            for index, count in enumerate(
+                (
+                    1,
+                    int(row.is_failed),
+                    counts.prompt_tokens,
+                    counts.completion_tokens,
+                    counts.cached_tokens,
+                    counts.cost_microusd,
+                )
+            ):
+                total[index] += count
+        _upsert(connection, table, sums)
+
+
+def _add_rankings(connection: Connection, rows: Sequence[Row], app_numbers: Sequence[int]) -> None:
+    by_model: dict[tuple[int, str, int, bool, bool], list[int]] = {}
+    by_app: dict[tuple[int, int], list[int]] = {}
+    for row, app in zip(rows, app_numbers, strict=True):
+        day_s = _begin_s(row, DAY_S)
+        tokens = row.counts.prompt_tokens + row.counts.completion_tokens
+        key = (
+            day_s,
+            row.model,
+            _context_bucket(tokens),
+            row.opened.num_images > 0,
+            row.closed.has_tool_calls,
+        )
+        sums = [by_model.setdefault(key, [0, 0])]
+        if app:
+            sums.append(by_app.setdefault((day_s, app), [0, 0]))
+        for total in sums:
+            total[0] += 1
+            total[1] += tokens
+    _upsert(connection, model_days, by_model)
+    _upsert(connection, app_days, by_app)
+
+
+def _upsert(connection: Connection, table: Table, sums: dict[Any, list[int]]) -> None:
+    """Add to sums; in the order of their keys, so that two servers don't wait for each other."""
+    if not sums:
+        return
+    keys = [column.name for column in table.primary_key.columns]
+    amounts = [column.name for column in table.columns if not column.primary_key]
+    insert = _insert(connection, table)
+    insert = insert.on_conflict_do_update(
+        index_elements=keys,
+        set_={name: table.c[name] + insert.excluded[name] for name in amounts},
+    )
+    names = [*keys, *amounts]
+    values = [
+        dict(zip(names, (*key, *amount), strict=True)) for key, amount in sorted(sums.items())
+    ]
+    connection.execute(insert, values)
+
+
+def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def _begin_s(row: Row, period_s: int) -> int:
+    return row.opened.created_ms // 1000 // period_s * period_s
+
+
+def _context_bucket(tokens: int) -> int:
+    return next((most for most in CONTEXT_TOKENS if tokens <= most), CONTEXT_TOKENS[-1])

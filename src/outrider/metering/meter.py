@@ -1,0 +1,356 @@
+"""Counts what requests use: opened when a request is routed, settled exactly once when it ends.
+
+Nothing else counts tokens or money. What is handed on is counted before it is handed on, in the
+journal too; the usage that a host states at the end replaces what was counted until then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from outrider.metering.journal import Slot
+from outrider.metering.pricing import cost_of
+from outrider.metering.records import MAX_ATTEMPTS, Closed, Counts, Opened, Row, cut
+from outrider.routing_types import Attempt, Caller, Price, Trace
+from outrider.types import (
+    Completed,
+    Event,
+    Finished,
+    GenerationRequest,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+
+MAX_COUNT = 2**53
+MAX_ROWS_BEFORE_START = 10_000
+
+
+class Ledger(Protocol):
+    """Where rows go: see `writer.LedgerWriter`."""
+
+    def take(self, opened: Opened) -> Slot | None:
+        """Begin a slot for a request."""
+        ...
+
+    def add(self, ended: Slot | Row) -> None:
+        """Add a request that has ended."""
+        ...
+
+
+class Reservation(Protocol):
+    """What was set aside for a request."""
+
+    def settle(self, cost_microusd: int, tokens: int) -> None:
+        """Take what it did cost, and free the rest."""
+        ...
+
+
+class Budgets(Protocol):
+    """What callers may spend."""
+
+    def reserve(self, caller: Caller, cost_microusd: int, tokens: int = 0) -> Reservation:
+        """Set aside what a request may cost; raises `PaymentRequired` or `RateLimited`."""
+        ...
+
+
+class Estimate(NamedTuple):
+    """What a request may use, before it is sent."""
+
+    cost_microusd: int = 0
+    tokens: int = 0
+
+
+NOTHING = Estimate()
+
+
+class Generator(Protocol):
+    """What answers a request."""
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        """Stream the answer."""
+        ...
+
+
+class Meter:
+    """Opens accounts; rows are kept here until there is a ledger, and lost without one."""
+
+    def __init__(self, budgets: Budgets | None = None) -> None:
+        self.budgets = budgets
+        self._ledger: Ledger | None = None
+        self._early: deque[Row] = deque(maxlen=MAX_ROWS_BEFORE_START)
+
+    def start(self, ledger: Ledger) -> None:
+        """Use a ledger; it gets what has ended before there was one."""
+        self._ledger = ledger
+        while self._early:
+            self._add(self._early.popleft())
+
+    def stop(self) -> None:
+        """Use no ledger any more."""
+        self._ledger = None
+
+    def open(
+        self,
+        opened: Opened,
+        caller: Caller,
+        trace: Trace,
+        estimate: Estimate = NOTHING,
+        is_repeatable: bool = False,
+    ) -> Account:
+        """Open the account of a request; raises what the caller's budget refuses it with.
+
+        A repeatable one leaves no row if the process is killed: it is begun again.
+        """
+        reservation = None
+        if self.budgets is not None:
+            reservation = self.budgets.reserve(caller, *estimate)
+        slot = self._ledger.take(opened) if self._ledger and not is_repeatable else None
+        return Account(opened, trace, slot, reservation, self._add)
+
+    def _add(self, ended: Slot | Row) -> None:
+        ledger = self._ledger
+        if isinstance(ended, Row):
+            if ledger is None:
+                self._early.append(ended)
+                return
+            slot = ledger.take(ended.opened)
+            if slot is not None:
+                slot.count(ended.counts)
+                slot.close(ended.closed)
+                ended = slot
+        if ledger is not None:  # else the slot waits in its journal for the next start
+            ledger.add(ended)
+
+
+class Account:
+    """What one request uses; `close` it in any case."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        trace: Trace,
+        slot: Slot | None,
+        reservation: Reservation | None,
+        add: Callable[[Slot | Row], None],
+    ) -> None:
+        self.counts = Counts()
+        self._opened = opened
+        self._trace = trace
+        self._slot = slot
+        self._reservation = reservation
+        self._add = add
+        self._begin_s = time.perf_counter()
+        self._first_token_ms: int | None = None
+        self._started = Started("")
+        self._price: Price | None = None
+        self._finish_reason = self._native_reason = ""
+        self._has_tool_calls = self._is_estimated = self._is_complete = self._is_closed = False
+
+    def metered(self, generator: Generator) -> Generator:
+        """Give what answers as the generator does and is counted, however often it is asked."""
+        return _Metered(generator, self)
+
+    async def watch(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+        """Pass on the events of one answer, counted, with what they cost."""
+        before = self.counts
+        counting = _Round(before.completion_tokens)
+        self._is_complete = False
+        self._finish_reason = self._native_reason = ""
+        slot = self._slot
+        try:
+            async for event in events:
+                match event:
+                    case TextDelta() | ToolCallDelta():
+                        if self._first_token_ms is None:
+                            self._first_token_ms = self._elapsed_ms()
+                        counting.add(event)
+                        if slot is not None:
+                            slot.count_completion(counting.total)
+                    case Started():
+                        self._start(event, counting)
+                    case Finished():
+                        counting.add(event)
+                        self._finish_reason = event.finish_reason
+                        self._native_reason = event.native_reason
+                    case Completed():
+                        event = self._complete(event, before)
+                yield event
+        finally:
+            if not self._is_complete:
+                self._cut(before, counting)
+            self._has_tool_calls |= counting.has_tool_calls
+            await events.aclose()
+
+    def count(self, usage: Usage) -> int:
+        """Count an answer without events; gives what it costs in microusd."""
+        counted = self._complete(Completed(usage), self.counts)
+        return counted.cost_microusd
+
+    def restart(self) -> None:
+        """Forget what was counted: the request is begun again, and nobody got anything of it."""
+        self.counts = Counts()
+        self._started = Started("")
+        self._price = None
+        self._has_tool_calls = self._is_estimated = False
+
+    def abandon(self) -> None:
+        """Write nothing and free what was reserved, if it isn't closed yet."""
+        if not self._is_closed:
+            self._is_closed = True
+            if self._reservation is not None:
+                self._reservation.settle(0, 0)
+
+    def close(self, status: int, error_code: str = "") -> None:
+        """Settle: write the row and free what was reserved; only the first call counts."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        closed = self._closed(status, error_code)
+        if _is_insured(self.counts, closed):
+            self.counts.cost_microusd = 0
+        slot = self._slot
+        if slot is None:
+            self._add(Row(self._opened, self.counts, closed))
+        else:
+            slot.count(self.counts)
+            slot.close(closed)
+            self._add(slot)
+        if self._reservation is not None:
+            tokens = self.counts.prompt_tokens + self.counts.completion_tokens
+            self._reservation.settle(self.counts.cost_microusd, tokens)
+
+    def _start(self, started: Started, counting: _Round) -> None:
+        """Take note of who answers; what a request of before its end costs nobody is charged."""
+        self._started = started
+        self._price = self._trace.price
+        counting.prompt_tokens = started.prompt_tokens or self._trace.prompt_tokens_estimate
+        counting.is_prompt_estimated = not started.prompt_tokens
+        if self._slot is not None:
+            counts = msgspec.structs.replace(self.counts)
+            counts.prompt_tokens += counting.prompt_tokens
+            self._slot.count(counts)
+            self._slot.note(self._closed(500, "server_killed", is_estimated=True))
+
+    def _complete(self, event: Completed, before: Counts) -> Completed:
+        """Take a host's word for the tokens of an answer, and say what they cost."""
+        self._price = self._trace.price
+        usage = event.usage
+        used = Counts(
+            prompt_tokens=_bounded(usage.prompt_tokens),
+            completion_tokens=_bounded(usage.completion_tokens),
+            cached_tokens=_bounded(usage.cached_tokens),
+        )
+        used.cost_microusd = cost_of(self._price, used, self._opened.num_images)
+        self._set(_sum(before, used))
+        self._is_complete = True
+        return msgspec.structs.replace(event, cost_microusd=used.cost_microusd)
+
+    def _cut(self, before: Counts, counting: _Round) -> None:
+        """Count what there was of an answer that was cut; it has no usage."""
+        if not counting.is_begun:
+            return
+        used = Counts(
+            prompt_tokens=_bounded(counting.prompt_tokens),
+            completion_tokens=counting.total - before.completion_tokens,
+        )
+        used.cost_microusd = cost_of(self._trace.price, used, self._opened.num_images)
+        self._is_estimated |= counting.is_estimated
+        self._set(_sum(before, used))
+
+    def _set(self, counts: Counts) -> None:
+        self.counts = counts
+        if self._slot is not None:
+            self._slot.count(counts)
+
+    def _closed(self, status: int, error_code: str, *, is_estimated: bool = False) -> Closed:
+        trace, started = self._trace, self._started
+        return Closed(
+            status=status,
+            duration_ms=self._elapsed_ms(),
+            model=trace.model,
+            provider=trace.provider,
+            price=self._price,
+            attempts=tuple(map(_printable, trace.attempts[-MAX_ATTEMPTS:])),
+            upstream_id=cut(started.upstream_id),
+            error_code=error_code,
+            finish_reason=self._finish_reason,
+            native_reason=cut(self._native_reason or self._finish_reason, 50),
+            first_token_ms=self._first_token_ms,
+            has_tool_calls=self._has_tool_calls,
+            is_cancelled=status == STATUS_CANCELLED,
+            is_estimated=is_estimated or self._is_estimated,
+        )
+
+    def _elapsed_ms(self) -> int:
+        return round((time.perf_counter() - self._begin_s) * 1000)
+
+
+STATUS_CANCELLED = 499  # the caller left
+
+
+class _Metered:
+    def __init__(self, generator: Generator, account: Account) -> None:
+        self._generator = generator
+        self._account = account
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        return self._account.watch(self._generator.generate(request))
+
+
+class _Round:
+    """Counts the events of one answer while its usage isn't known."""
+
+    def __init__(self, completion_tokens: int) -> None:
+        self.total = completion_tokens  # with what was counted before
+        self.prompt_tokens = 0
+        self.is_begun = False
+        self.is_prompt_estimated = True
+        self.has_tool_calls = False
+        self._is_counted = False  # the host says how many tokens an event has
+
+    def add(self, event: TextDelta | ToolCallDelta | Finished) -> None:
+        """Count an event; one token if the host doesn't say, which is what most hosts send."""
+        self.is_begun = True
+        self.has_tool_calls |= isinstance(event, ToolCallDelta)
+        if event.num_tokens:
+            self._is_counted = True
+            self.total += event.num_tokens
+        elif not self._is_counted and not isinstance(event, Finished):
+            self.total += 1
+
+    @property
+    def is_estimated(self) -> bool:
+        return not self._is_counted or self.is_prompt_estimated
+
+
+def _is_insured(counts: Counts, closed: Closed) -> bool:
+    """Say whether a request costs nothing: it failed, or ended with nothing at all."""
+    if closed.is_cancelled:
+        return counts.completion_tokens == 0
+    is_blank = counts.completion_tokens == 0 and not closed.finish_reason
+    return bool(closed.error_code) or (is_blank and counts.prompt_tokens == 0)
+
+
+def _bounded(count: int) -> int:
+    return min(max(count, 0), MAX_COUNT)
+
+
+def _sum(one: Counts, other: Counts) -> Counts:
+    return Counts(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+        cost_microusd=one.cost_microusd + other.cost_microusd,
+    )
+
+
+def _printable(attempt: Attempt) -> Attempt:
+    upstream_id = cut(attempt.upstream_id, 100)
+    return msgspec.structs.replace(attempt, upstream_id=upstream_id)
