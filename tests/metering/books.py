@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import shutil
+import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +21,7 @@ from outrider.routing_types import Price, Trace
 from outrider.storage.database import Database
 from outrider.storage.schema import generations, series
 from outrider.types import Event
+from storage.records import run
 
 T = TypeVar("T")
 PRICE = Price(prompt=2_000_000, completion=6_000_000, cached=1_000_000)  # 2, 6, 1 per token
@@ -59,13 +64,30 @@ def with_books(folder: Path, work: Callable[[Books], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
+@cache
+def _template() -> Path:
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "empty.db"
+    run(path)
+    return path
+
+
+def empty_database(folder: Path) -> Path:
+    """Make a database without rows, if there is none yet, quicker than by migrations."""
+    path = folder / "outrider.db"
+    if not path.exists():
+        shutil.copy(_template(), path)
+    return path
+
+
 class Books:
     """A meter, its journal and its database."""
 
     def __init__(self, folder: Path) -> None:
         self.meter = Meter()
         self.journal = Journal(folder / "journal")
-        self.database = Database(folder / "outrider.db")
+        self.database = Database(empty_database(folder))
         self.writer = LedgerWriter(self.journal, self.database)
         self.num_left = 0
 
