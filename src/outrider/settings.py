@@ -70,7 +70,7 @@ ENGINE_SETTINGS = (
     Setting(
         "model",
         DEFAULT_MODEL,
-        "Model name, hf: name, .gguf file or safetensors folder; to serve providers alone, none",
+        "Model name, hf: name, .gguf file or safetensors folder; none serves providers alone",
     ),
     Setting(
         "weights",
