@@ -46,11 +46,12 @@ LAYERS = {
     "engine": {*BASE, "kernels", "model", "checkpoints", "text"},
     "batch_types": {"types"},
     "routing_types": set(),
+    "model_cards": {"routing_types"},
     # Files, the database and its migrations; knows no wire and no engine.
     "storage": {"errors", "batch_types", "routing_types"},
     # Keys, budgets, the ledger of tokens and money, and what is read out of it.
     "metering": {"errors", "types", "routing_types", "storage"},
-    "dialects": {"errors", "types", "batch_types", "routing_types"},
+    "dialects": {"errors", "types", "batch_types", "routing_types", "model_cards"},
     "functions": {"errors", "types"},
     "gateway": {"errors", "types", "routing_types", "config", "config_providers", "dialects"},
     "gateway.local": {
@@ -61,7 +62,8 @@ LAYERS = {
         "errors", "types", "model.config", "text", "engine.client", "engine.protocol",
     },
     "server": {
-        "errors", "types", "batch_types", "routing_types", "config", "config_providers",
+        "errors", "types", "batch_types", "routing_types", "model_cards", "config",
+        "config_providers",
         "dialects", "functions", "gateway", "metering", "storage",
     },
     # The only part of the server that knows files and processes of models.

@@ -35,7 +35,17 @@ def _validator(name: str) -> Any:
 
 def check(value: Any, name: str) -> None:
     """Fail unless a value is what the schema of this name describes."""
-    errors = [
-        f"{error.json_path}: {error.message}" for error in _validator(name).iter_errors(value)
-    ]
+    _check(_validator(name), value)
+
+
+def check_inline(value: Any, path: str) -> None:
+    """Fail unless a value is what the answer to GET `path` describes, where it has no name."""
+    answer = document()["paths"][path]["get"]["responses"]["200"]
+    schema = {**answer["content"]["application/json"]["schema"], "components": {}}
+    jsonschema = pytest.importorskip("jsonschema")
+    _check(jsonschema.Draft202012Validator(schema), value)
+
+
+def _check(validator: Any, value: Any) -> None:
+    errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
     assert not errors, errors

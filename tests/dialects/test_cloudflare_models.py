@@ -9,14 +9,21 @@ import pytest
 
 from outrider.dialects.cloudflare_models import Listed, encode_search, encode_token
 from outrider.errors import InvalidRequest, UnsupportedParameter
-from outrider.types import ModelCard
+from outrider.model_cards import EndpointCard, HostCard, ModelListing
+from outrider.routing_types import Price
 
 SCOUT = "@cf/meta/llama-4-scout-17b-16e-instruct"
+HERE = EndpointCard(
+    host=HostCard(slug="local", name="Outrider"),
+    context_length=4096,
+    supported_parameters=frozenset({"tools"}),
+    reads_images=True,
+)
 CHAT = Listed(
-    ModelCard(name="scout", created_s=1_700_000_000, context_length=4096, reads_images=True),
+    ModelListing(name="scout", created_s=1_700_000_000, endpoints=(HERE,)),
     ("scout", SCOUT, "meta-llama/llama-4-scout"),
 )
-EMBEDDINGS = Listed(ModelCard(name="minilm"), ("minilm",), is_embedding=True)
+EMBEDDINGS = Listed(ModelListing(name="minilm", endpoints=()), ("minilm",), is_embedding=True)
 
 
 def search(**query: str) -> Any:
@@ -47,6 +54,20 @@ def test_a_row_says_what_the_model_can_do():
     ]
     assert search()["result"][2]["task"]["name"] == "Text Embeddings"
     assert search()["result"][2]["properties"] == []
+
+
+def test_prices_are_those_of_the_cheapest_host_and_missing_tools_are_not_claimed():
+    price = Price(prompt=270_000, completion=850_000)
+    cheap = EndpointCard(host=HERE.host, price=price)
+    dear = EndpointCard(host=HERE.host, price=Price(prompt=900_000, completion=900_000))
+    listed = Listed(ModelListing(name="m", endpoints=(dear, cheap)), ("m",))
+    (row,) = json.loads(encode_search([listed], {}))["result"]
+    (shown,) = row["properties"]
+    assert shown["property_id"] == "price"
+    assert shown["value"] == [
+        {"unit": "per M input tokens", "price": 0.27, "currency": "USD"},
+        {"unit": "per M output tokens", "price": 0.85, "currency": "USD"},
+    ]
 
 
 @pytest.mark.parametrize(

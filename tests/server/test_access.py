@@ -34,6 +34,8 @@ PUBLIC = {
     "/openapi.json",
     "/api/v1/models",
     "/api/v1/model/{model:path}",
+    "/api/v1/models/{model:path}/endpoints",
+    "/api/v1/providers",
     "/workers-ai/models/{slug}/{file}",
 }
 TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)

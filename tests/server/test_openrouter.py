@@ -136,3 +136,17 @@ def test_models_are_listed_and_shown(server: Running) -> None:
     unknown = server.ask("GET", "/api/v1/model/gpt-5")
     assert (unknown.status, unknown.json()["error"]["code"]) == (404, 404)
     assert server.ask("GET", "/api/v1/models?limit=x").json()["error"]["code"] == 400
+
+
+def test_the_hosts_of_a_model_and_all_hosts_are_listed(server: Running) -> None:
+    assert server.ask("POST", CHAT, BODY).status == 200
+    for name in (MODEL, "alias", f"{MODEL}:free"):
+        data = server.ask("GET", f"/api/v1/models/{name}/endpoints").json()["data"]
+        assert data["id"] == MODEL
+        (endpoint,) = data["endpoints"]
+        assert (endpoint["tag"], endpoint["status"]) == ("local", 0)
+        assert endpoint["uptime_last_5m"] == 100
+        assert endpoint["latency_last_30m"]["p50"] > 0
+    assert server.ask("GET", "/api/v1/models/gpt-5/endpoints").status == 404
+    (host,) = server.ask("GET", "/api/v1/providers").json()["data"]
+    assert (host["slug"], host["name"]) == ("local", "Outrider")

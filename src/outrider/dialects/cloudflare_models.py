@@ -15,7 +15,7 @@ import msgspec
 
 from outrider.dialects.cloudflare_schema import embedding_schema, text_schema
 from outrider.errors import InvalidRequest, UnsupportedParameter
-from outrider.types import ModelCard
+from outrider.model_cards import ModelListing
 
 Object = dict[str, Any]
 
@@ -38,7 +38,7 @@ _EMBEDDINGS = {
 class Listed(NamedTuple):
     """A model and the names under which it is listed."""
 
-    card: ModelCard
+    model: ModelListing
     names: tuple[str, ...]
     is_embedding: bool = False
 
@@ -78,17 +78,18 @@ def encode_result(result: object, messages: Iterable[Object] = (), **others: obj
 
 def _names(listed: Listed) -> list[str]:
     others = [name for name in listed.names if name.startswith(SERVICE_PREFIX)]
-    return list(dict.fromkeys([listed.card.name, *sorted(others)]))
+    return list(dict.fromkeys([listed.model.name, *sorted(others)]))
 
 
 def _row(listed: Listed, name: str) -> Object:
-    card = listed.card
-    created = time.strftime("%Y-%m-%d %H:%M:%S.000", time.gmtime(card.created_s))
-    description = "Served by Outrider." if name == card.name else f"Answered by {card.name}."
-    values = {
-        "context_window": str(card.context_length) if card.context_length else "",
-        "function_calling": "" if listed.is_embedding else "true",
-        "vision": "true" if card.reads_images else "",
+    model = listed.model
+    created = time.strftime("%Y-%m-%d %H:%M:%S.000", time.gmtime(model.created_s))
+    description = "Served by Outrider." if name == model.name else f"Answered by {model.name}."
+    values: Object = {
+        "context_window": str(model.context_length) if model.context_length else "",
+        "price": [] if listed.is_embedding else _prices(model),
+        "function_calling": "true" if "tools" in model.supported_parameters else "",
+        "vision": "true" if model.reads_images else "",
     }
     return {
         "id": str(uuid.uuid5(_IDS, name)),
@@ -102,6 +103,18 @@ def _row(listed: Listed, name: str) -> Object:
             {"property_id": key, "value": value} for key, value in values.items() if value
         ],
     }
+
+
+def _prices(model: ModelListing) -> list[Object]:
+    """Give what the cheapest host takes; nothing for a model that is free."""
+    price = model.cheapest.price
+    units = {"per M input tokens": price.prompt, "per M output tokens": price.completion}
+    if not any(units.values()):
+        return []
+    return [
+        {"unit": unit, "price": microusd / 1_000_000, "currency": "USD"}
+        for unit, microusd in units.items()
+    ]
 
 
 def _passes(row: Object, query: Mapping[str, str]) -> bool:

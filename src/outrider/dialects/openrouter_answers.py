@@ -182,19 +182,20 @@ class Architecture(Strict):
 
 
 class Pricing(Strict):
-    """Decimal strings, in USD per token."""
+    """Decimal strings, in USD per token, request and image."""
 
     prompt: str
     completion: str
     request: str
     image: str
+    input_cache_read: str | UnsetType = UNSET
 
 
 class TopProvider(Strict):
     """What the host that answers can do."""
 
     context_length: int | None
-    max_completion_tokens: None
+    max_completion_tokens: int | None
     is_moderated: bool
 
 
@@ -241,3 +242,71 @@ class OneRoutedModel(Strict):
     """One model."""
 
     data: RoutedModel
+
+
+class Percentiles(Strict):
+    """Of half an hour: nine in ten are as good as p90, or better."""
+
+    p50: float
+    p75: float
+    p90: float
+    p99: float
+
+
+class RoutedEndpoint(Strict):
+    """A model at one of its hosts; uptimes are percentages, latencies milliseconds."""
+
+    name: str
+    model_id: str
+    model_name: str
+    context_length: int  # 0: not known
+    pricing: Pricing
+    provider_name: str
+    tag: str
+    quantization: str
+    max_completion_tokens: int | None
+    max_prompt_tokens: int | None
+    supported_parameters: list[str]
+    status: int
+    uptime_last_5m: float | None
+    uptime_last_30m: float | None
+    uptime_last_1d: float | None
+    supports_implicit_caching: bool
+    supports_voice_cloning: bool
+    latency_last_30m: Percentiles | None
+    throughput_last_30m: Percentiles | None
+
+
+class EndpointsOfModel(Strict):
+    """A model and its hosts."""
+
+    id: str
+    name: str
+    created: int
+    description: str
+    architecture: Architecture
+    endpoints: list[RoutedEndpoint]
+
+
+class RoutedEndpoints(Strict):
+    """The hosts of one model."""
+
+    data: EndpointsOfModel
+
+
+class RoutedProvider(Strict):
+    """One host."""
+
+    name: str
+    slug: str
+    privacy_policy_url: str | None
+    terms_of_service_url: str | None
+    status_page_url: str | None
+    headquarters: str | None
+    datacenters: list[str] | None
+
+
+class RoutedProviders(Strict):
+    """All hosts."""
+
+    data: list[RoutedProvider]

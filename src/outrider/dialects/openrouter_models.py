@@ -1,119 +1,180 @@
-"""OpenRouter's catalogue: the list of models with what each can do, and its filters.
+"""OpenRouter's catalogue: models, the hosts of each, and all hosts.
 
-Prices are decimal strings in USD per token; a model that runs here costs nothing. Filters by what
-isn't known here (benchmarks, hosts, popularity) change nothing. Shapes follow OpenRouter's OpenAPI
-file.
+Prices are decimal strings in USD per token, request or image. A model's price is that of its
+cheapest host, its context the longest of all. Shapes follow OpenRouter's OpenAPI file; its filters
+and orders stand in `openrouter_filters`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
-from outrider.errors import InvalidRequest
-from outrider.types import ModelCard
+from outrider.dialects.openrouter_filters import select, whole_number
+from outrider.model_cards import EndpointCard, HostCard, ModelListing
+from outrider.routing_types import Price
 
 Object = dict[str, Any]
 
 MAX_LIMIT, DEFAULT_LIMIT = 1000, 500
-SUPPORTED_PARAMETERS = (
-    "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "min_p",
-    "parallel_tool_calls", "presence_penalty", "repetition_penalty", "response_format", "seed",
-    "stop", "structured_outputs", "temperature", "tool_choice", "tools", "top_a", "top_k",
-    "top_logprobs", "top_p",
-)  # fmt: skip
 _DEFAULT_PARAMETERS = (
     "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "repetition_penalty",
 )  # fmt: skip
 _TOKENIZERS = {"llama-4": "Llama4", "llama-3": "Llama3", "llama-2": "Llama2"}
+_PERCENTILES = ("p50", "p75", "p90", "p99")
+DOWN = -5  # the service doesn't say what each of its statuses below 0 means
 
 
-def encode_models(cards: Iterable[ModelCard], query: Mapping[str, str], path: str) -> bytes:
+def encode_models(models: Iterable[ModelListing], query: Mapping[str, str], path: str) -> bytes:
     """Write the models that a query's filters let through; `path` is for the next page's link."""
-    rows = [card for card in cards if _passes(card, query)]
+    rows = select(models, query)
     begin, end = 0, len(rows)
     if "offset" in query or "limit" in query:
-        begin = _whole_number(query, "offset", 0, 0, 2**31)
-        end = begin + _whole_number(query, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        begin = whole_number(query, "offset", 0, 0, 2**31)
+        end = begin + whole_number(query, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
     link = None
     if end < len(rows):
         link = f"{path}?{urlencode({**query, 'offset': end, 'limit': end - begin})}"
     return msgspec.json.encode(
         {
-            "data": [encode_model(card) for card in rows[begin:end]],
+            "data": [encode_model(model) for model in rows[begin:end]],
             "links": {"next": link},
             "total_count": len(rows),
         }
     )
 
 
-def encode_model(card: ModelCard) -> Object:
+def encode_model(model: ModelListing) -> Object:
     """Write one model."""
-    inputs = ["text", "image"] if card.reads_images else ["text"]
-    defaults = {name: card.defaults[name] for name in _DEFAULT_PARAMETERS if name in card.defaults}
-    lower = card.name.lower()
-    tokenizer = next((group for word, group in _TOKENIZERS.items() if word in lower), "Other")
+    first = model.endpoints[0]
+    defaults = {
+        name: model.defaults[name] for name in _DEFAULT_PARAMETERS if name in model.defaults
+    }
     return {
-        "id": card.name,
-        "canonical_slug": card.name,
-        "name": card.name,
-        "created": card.created_s,
+        "id": model.name,
+        "canonical_slug": model.name,
+        "name": model.name,
+        "created": model.created_s,
         "description": "",
-        "context_length": card.context_length,
-        "architecture": {
-            "modality": f"{'+'.join(inputs)}->text",
-            "input_modalities": inputs,
-            "output_modalities": ["text"],
-            "tokenizer": tokenizer,
-            "instruct_type": None,
-        },
-        "pricing": {"prompt": "0", "completion": "0", "request": "0", "image": "0"},
+        "context_length": model.context_length,
+        "architecture": _architecture(model),
+        "pricing": _pricing(model.cheapest.price),
         "top_provider": {
-            "context_length": card.context_length,
-            "max_completion_tokens": None,
+            "context_length": first.context_length,
+            "max_completion_tokens": first.max_output,
             "is_moderated": False,
         },
         "per_request_limits": None,
-        "supported_parameters": list(SUPPORTED_PARAMETERS),
+        "supported_parameters": sorted(model.supported_parameters),
         "default_parameters": defaults or None,
         "supported_voices": None,
-        "links": {"details": f"/api/v1/models/{card.name}/endpoints"},
+        "links": {"details": f"/api/v1/models/{model.name}/endpoints"},
     }
 
 
-def _passes(card: ModelCard, query: Mapping[str, str]) -> bool:
-    row = encode_model(card)
-    kinds = _words(query.get("output_modalities", "text"))
-    context = _whole_number(query, "context", 0, 0, 2**53)
-    return (
-        query.get("q", "").lower() in card.name.lower()
-        and _words(query.get("supported_parameters", "")) <= set(SUPPORTED_PARAMETERS)
-        and _words(query.get("input_modalities", ""))
-        <= set(row["architecture"]["input_modalities"])
-        and bool(kinds & {"text", "all"})
-        and (card.context_length or 0) >= context
-        and all(_number(query, name) <= 0 for name in ("min_price", "min_output_price"))
-    )
+def encode_endpoints(model: ModelListing, *, shows_speed: bool) -> bytes:
+    """Write the hosts of a model; speeds are for callers that are known."""
+    row = {
+        "id": model.name,
+        "name": model.name,
+        "created": model.created_s,
+        "description": "",
+        "architecture": _architecture(model),
+        "endpoints": [_endpoint(model, card, shows_speed=shows_speed) for card in model.endpoints],
+    }
+    return msgspec.json.encode({"data": row})
 
 
-def _words(text: str) -> set[str]:
-    return {word.strip() for word in text.split(",") if word.strip()}
+def encode_providers(hosts: Iterable[HostCard]) -> bytes:
+    """Write all hosts."""
+    rows = [
+        {
+            "name": host.name,
+            "slug": host.slug,
+            "privacy_policy_url": host.privacy_policy_url,
+            "terms_of_service_url": host.terms_of_service_url,
+            "status_page_url": host.status_page_url,
+            "headquarters": host.headquarters,
+            "datacenters": host.datacenters or None,
+        }
+        for host in hosts
+    ]
+    return msgspec.json.encode({"data": rows})
 
 
-def _whole_number(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = query.get(name, "")
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 17 or not low <= int(text) <= high:
-        raise InvalidRequest(f"{name} must be a whole number from {low} to {high}", name)
-    return int(text)
+def _endpoint(model: ModelListing, card: EndpointCard, *, shows_speed: bool) -> Object:
+    shown = card.shown
+    latency_ms = {name: 1000 * value for name, value in shown.latency_s.items()}
+    tag = card.host.slug
+    if card.quantization != "unknown" and "/" not in tag:
+        tag = f"{tag}/{card.quantization}"
+    return {
+        "name": f"{card.host.name}: {model.name}",
+        "model_id": model.name,
+        "model_name": model.name,
+        "context_length": card.context_length or 0,  # the type has no word for unknown
+        "pricing": _pricing(card.price),
+        "provider_name": card.host.name,
+        "tag": tag,
+        "quantization": card.quantization,
+        "max_completion_tokens": card.max_output,
+        "max_prompt_tokens": card.context_length,
+        "supported_parameters": sorted(card.supported_parameters),
+        "status": 0 if shown.is_available else DOWN,
+        "uptime_last_5m": _percent(shown.uptime_5m),
+        "uptime_last_30m": _percent(shown.uptime_30m),
+        "uptime_last_1d": _percent(shown.uptime_1d),
+        "supports_implicit_caching": card.caches_prompts,
+        "supports_voice_cloning": False,
+        "latency_last_30m": _speeds(latency_ms) if shows_speed else None,
+        "throughput_last_30m": _speeds(shown.throughput) if shows_speed else None,
+    }
 
 
-def _number(query: Mapping[str, str], name: str) -> float:
-    try:
-        return float(query.get(name) or 0)
-    except ValueError:
-        raise InvalidRequest(f"{name} must be a number", name) from None
+def _architecture(model: ModelListing) -> Object:
+    inputs = ["text", "image"] if model.reads_images else ["text"]
+    return {
+        "modality": f"{'+'.join(inputs)}->text",
+        "input_modalities": inputs,
+        "output_modalities": ["text"],
+        "tokenizer": tokenizer_of(model.name),
+        "instruct_type": None,
+    }
+
+
+def tokenizer_of(name: str) -> str:
+    """Give OpenRouter's word for the tokenizer of a model of this name."""
+    lower = name.lower()
+    return next((group for word, group in _TOKENIZERS.items() if word in lower), "Other")
+
+
+def _pricing(price: Price) -> Object:
+    pricing = {
+        "prompt": _dollars(price.prompt, 1_000_000),
+        "completion": _dollars(price.completion, 1_000_000),
+        "request": _dollars(price.request),
+        "image": _dollars(price.image),
+    }
+    if price.cached is not None:
+        pricing["input_cache_read"] = _dollars(price.cached, 1_000_000)
+    return pricing
+
+
+def _dollars(microusd: int, units: int = 1) -> str:
+    """Write a price per unit exactly, without an exponent."""
+    if not microusd:
+        return "0"
+    digits = f"{Decimal(microusd) / (1_000_000 * units):f}"
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 3)
+
+
+def _speeds(values: Mapping[str, float]) -> Object | None:
+    return {name: round(values[name], 3) for name in _PERCENTILES} if values else None

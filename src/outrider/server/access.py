@@ -101,6 +101,14 @@ class Access:
             owner=owner,
         )
 
+    def knows(self, scope: Scope) -> bool:
+        """Say whether a request to an open path has a key, or needs none."""
+        token = _read(scope["headers"])[0]
+        try:
+            return not self.is_on or (bool(token) and self.keyring.use(id_of(token)) is not None)
+        except Unauthorized:  # expired or disabled
+            return False
+
     def batch_caller(self, owner: str) -> Caller:
         """Give who owns a batch, whose key has to be good still; raises `Unauthorized`."""
         key = self.keyring.use(owner) if owner else None

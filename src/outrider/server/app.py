@@ -17,17 +17,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outrider.config import ServerConfig
-from outrider.dialects import cloudflare_openai, openai, openrouter, openrouter_models
+from outrider.dialects import cloudflare_openai, openai, openrouter
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.cloudflare_wire import edge_headers, no_route_error
 from outrider.dialects.dataoorts import Dataoorts
 from outrider.dialects.openrouter_errors import no_route_error as no_openrouter_route
-from outrider.dialects.openrouter_routing import spellings
 from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
-from outrider.gateway.provider import as_local
 from outrider.server.data_entry import DataEntry
 from outrider.server.embeddings import (
     OPENAI_EMBEDDINGS,
@@ -41,15 +39,14 @@ from outrider.server.guard import Guard
 from outrider.server.health import health_of
 from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.openapi_operations import openapi_json
+from outrider.server.openrouter_pages import OpenRouterPages
 from outrider.server.queue_route import QueueRoute
 from outrider.server.replies import reply_headers
 from outrider.server.workers_ai import WorkersAiRoutes
-from outrider.types import ModelCard
 
 logger = logging.getLogger(__name__)
 
 DATAOORTS_PATH = "/api/v1"
-OPENROUTER_MODELS = "/api/v1/models"
 OPENROUTER_PREFIX = "/api/v1/"
 WORKERS_AI_PREFIX = "/client/v4/"
 WORKERS_AI_PAGES = "/workers-ai/"
@@ -83,7 +80,8 @@ def build_app(
             embeds("/api/v1/embeddings", OPENROUTER_EMBEDDINGS),
             generates(DATAOORTS_PATH, Dataoorts()),
             Route(WORKERS_AI_RUN, run, methods=["POST"]),
-            *WorkersAiRoutes(services, _card).routes(),
+            *WorkersAiRoutes(services).routes(),
+            *OpenRouterPages(services).routes(),
             *pages.routes(),
         ],
         exception_handlers={HTTPException: refuse_path, Exception: fail},
@@ -108,8 +106,6 @@ class Pages:
         return [
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
-            Route(OPENROUTER_MODELS, self.openrouter_models),
-            Route("/api/v1/model/{model:path}", self.openrouter_model),
             Route("/openapi.json", self.openapi),
             Route("/healthz", self.healthz),
             Route("/metrics", self.metrics),
@@ -136,25 +132,6 @@ class Pages:
             return _error(openai.CHAT_COMPLETIONS, error)
         return _json(openai.encode_model(entry.name, entry.created_s))
 
-    async def openrouter_models(self, http: Request) -> Response:
-        """List the served models as OpenRouter does."""
-        cards = [_card(entry) for entry in self._services.catalogue.entries]
-        try:
-            body = openrouter_models.encode_models(cards, http.query_params, OPENROUTER_MODELS)
-        except InvalidRequest as error:
-            return _error(openrouter.CHAT_COMPLETIONS, error)
-        return _json(body)
-
-    async def openrouter_model(self, http: Request) -> Response:
-        """Show one model as OpenRouter does."""
-        try:
-            entry = self._services.catalogue.find(*spellings(http.path_params["model"]))
-        except ModelNotFound:  # a 404 here, where requests that name such a model get a 400
-            status, body = no_openrouter_route(http.url.path)
-            return _json(body, status)
-        row = openrouter_models.encode_model(_card(entry))
-        return _json(msgspec.json.encode({"data": row}))
-
     async def healthz(self, http: Request) -> Response:
         """Say whether every model answers: 200, else 503."""
         health = health_of(self._services.catalogue.entries)
@@ -179,13 +156,6 @@ class Pages:
             f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",
             media_type="text/plain",
         )
-
-
-def _card(entry: Entry) -> ModelCard:
-    """Say what a model can do, as far as its provider knows."""
-    local = as_local(entry.provider)
-    card = ModelCard(name=entry.name) if local is None else local.card
-    return msgspec.structs.replace(card, created_s=entry.created_s)
 
 
 async def refuse_path(http: Request, error: Exception) -> Response:

@@ -22,6 +22,7 @@ from outrider.dialects import (
     openrouter_answers,
     openrouter_embeddings,
     openrouter_errors,
+    openrouter_filters,
     openrouter_models,
     openrouter_request,
 )
@@ -54,7 +55,7 @@ def _openai_treatments(inert: Iterable[str], refused: Iterable[str], kind: Any) 
 
 
 _TEXT: Schema = {"type": "string"}
-_PRICE: Schema = {"type": "number"}
+_PRICE: Schema = {"type": "number", "minimum": 0}
 _LIMIT: Schema = {"type": "integer", "minimum": 1}
 _CHAT = Body(
     openai_wire.ChatBody,
@@ -86,14 +87,16 @@ def _openai() -> list[Operation]:
     ]
 
 
+_AGE: Schema = {"type": "integer", "minimum": 0, "maximum": 10**6}
 _MODEL_FILTERS: dict[str, Schema] = {
-    "q": _TEXT,
-    "supported_parameters": _TEXT,
-    "input_modalities": _TEXT,
-    "output_modalities": _TEXT,
+    **dict.fromkeys(("q", "supported_parameters", "input_modalities", "output_modalities"), _TEXT),
+    **dict.fromkeys(("arch", "model_authors", "providers"), _TEXT),
+    "zdr": {"enum": ["true"]},
+    "region": {"enum": ["eu", "us"]},
     "context": {"type": "integer", "minimum": 0},
-    "min_price": _PRICE,
-    "min_output_price": _PRICE,
+    **dict.fromkeys(("min_price", "max_price", "min_output_price", "max_output_price"), _PRICE),
+    **dict.fromkeys(("min_age_days", "max_age_days"), _AGE),
+    "sort": {"enum": list(openrouter_filters.SORTS)},
     "offset": {"type": "integer", "minimum": 0},
     "limit": {"type": "integer", "minimum": 1, "maximum": openrouter_models.MAX_LIMIT},
 }
@@ -135,6 +138,14 @@ def _openrouter() -> list[Operation]:
             kinds.OneRoutedModel,
             statuses=(404,),
         ),
+        get(
+            listed,
+            "/api/v1/models/{model}/endpoints",
+            "Show the hosts of a model, and how they do.",
+            kinds.RoutedEndpoints,
+            statuses=(404,),
+        ),
+        get(listed, "/api/v1/providers", "List the hosts.", kinds.RoutedProviders),
     ]
 
 

@@ -6,7 +6,7 @@ edge's envelope; an unknown model in the model layer's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 from starlette.requests import Request
@@ -24,12 +24,12 @@ from outrider.dialects.cloudflare_models import (
 from outrider.dialects.cloudflare_schema import page_files
 from outrider.dialects.cloudflare_wire import edge_error, edge_headers, headers, no_route_error
 from outrider.errors import InvalidRequest, ModelNotFound
-from outrider.gateway.catalogue import Entry
+from outrider.model_cards import ModelListing
 from outrider.server.access import caller_of
 from outrider.server.embeddings import EmbeddingsRoute
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
-from outrider.types import ModelCard
+from outrider.server.listing import listing_of
 
 PREFIX = "/client/v4/"
 _ACCOUNT = PREFIX + "accounts/{account_id}/ai/"
@@ -41,9 +41,8 @@ BAD_QUERY = 7001
 class WorkersAiRoutes:
     """What Workers AI answers beside the run endpoint."""
 
-    def __init__(self, services: Services, card_of: Callable[[Entry], ModelCard]) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._card_of = card_of
 
     def routes(self) -> list[Route]:
         """Give the routes."""
@@ -100,11 +99,11 @@ class WorkersAiRoutes:
         return _edge(200, msgspec.json.encode(schema))
 
     def _listed(self) -> Iterator[Listed]:
-        catalogue, embeddings = self._services.catalogue, self._services.embeddings
+        catalogue, health = self._services.catalogue, self._services.router.health
         for entry in catalogue.entries:
-            yield Listed(self._card_of(entry), catalogue.names_of(entry))
-        for served in embeddings.entries:
-            card = ModelCard(name=served.name, created_s=served.created_s)
+            yield Listed(listing_of(entry, health), catalogue.names_of(entry))
+        for served in self._services.embeddings.entries:
+            card = ModelListing(name=served.name, created_s=served.created_s, endpoints=())
             yield Listed(card, (served.name, *served.aliases), is_embedding=True)
 
 
