@@ -17,9 +17,9 @@ import pytest
 from outrider import config
 from outrider.errors import ConfigError
 from outrider.server.hosting import Hosting
-from outrider.types import Completed, Finished, GenerationRequest, Started, TextDelta, Usage
 from server.processes import ADDRESS
-from server.scripted import PATIENCE_S, ScriptedProvider, Step, serving, wait_until
+from server.scripted import PATIENCE_S, wait_until
+from upstreams.scripted import chat_answer, chat_stream, scripted, stream, whole
 
 SECRET = "sk-secret-of-the-host"
 
@@ -60,7 +60,7 @@ def test_a_reload_changes_the_catalogue_that_everybody_has(
     catalogue = built.build()
     found = catalogue.find("m")
     write(path, "m", "n", extra="max_queue = 3")
-    built.reload()
+    assert built.reload()
     assert [entry.name for entry in catalogue.entries] == ["m", "n"]
     assert catalogue.find("m") is not found
     assert catalogue.find("m").created_s == found.created_s
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_used_is_logged_and_changes_nothing(
     built = hosting(path, monkeypatch, alias=["x=m"])
     found = built.build().find("x")
     path.write_text(text)
-    built.reload()
+    assert not built.reload()
     assert wanted in caplog.text
     assert built.catalogue.find("x") is found
     path.unlink()
@@ -129,53 +129,71 @@ def test_an_embedding_model_needs_an_engine(
         hosting(tmp_path / "o.toml", monkeypatch, embedding_model="all-minilm-l6-v2")
 
 
-def patient(request: GenerationRequest) -> Iterator[Step]:
-    """Say one word, wait until the test has done its part, and say another."""
-    yield Started("fake-model")
-    yield TextDelta(0, "one ")
-    yield 1.0
-    yield TextDelta(0, "two")
-    yield Finished(0, "stop")
-    yield Completed(Usage(3, 2))
+@contextmanager
+def gateway(path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server without an engine, in a process of its own; no secret may be in what it says."""
+    command = [sys.executable, "-m", "outrider", "serve", "none", "--config", str(path)]
+    with subprocess.Popen(
+        [*command, "--log-level", "debug"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            "A_KEY": SECRET,
+            "XDG_DATA_HOME": str(path.parent),
+            "PYTHONPATH": ":".join(sys.path),
+        },
+    ) as process:
+        assert process.stdout
+        found = next(filter(None, map(ADDRESS.search, process.stdout)), None)
+        assert found
+        try:
+            yield process, int(found[0].rpartition(":")[2])
+        finally:
+            process.terminate()
+            log = process.stdout.read()
+    assert process.wait(PATIENCE_S) == 0
+    assert SECRET not in log
 
 
 def test_a_server_without_an_engine_answers_and_reloads_while_a_stream_runs(tmp_path: Path) -> None:
     path = tmp_path / "o.toml"
-    with serving(ScriptedProvider(patient)) as upstream:
-        write(path, "m", url=f"{upstream.url}/v1")
-        command = [sys.executable, "-m", "outrider", "serve", "none", "--config", str(path)]
-        environment = {"A_KEY": SECRET, "XDG_DATA_HOME": str(tmp_path)}
-        with subprocess.Popen(
-            [*command, "--log-level", "debug"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**environment, "PYTHONPATH": ":".join(sys.path)},
-        ) as process:
-            assert process.stdout
-            found = next(filter(None, map(ADDRESS.search, process.stdout)), None)
-            assert found
-            port = int(found[0].rpartition(":")[2])
-            try:
-                with asked(port, "m", stream=True) as stream:
-                    assert stream.status == 200
-                    stream.readline()
-                    write(path, "n", url=f"{upstream.url}/v1")
-                    process.send_signal(signal.SIGHUP)
-                    wait_until(lambda: listed(port) == ["n"])
-                    text = stream.read().decode()
-                assert "two" in text
-                assert text.rstrip().endswith("data: [DONE]")
-                with asked(port, "n") as answer:
-                    choice = json.load(answer)["choices"][0]
-                assert choice["message"]["content"] == "one two"
+    with scripted() as upstream:
+        write(path, "m", url=upstream.base_url)
+        parts = chat_stream()
+        upstream.answer(stream(*parts[:2], 1.0, *parts[2:]), whole(chat_answer("Hello!")))
+        with gateway(path) as (process, port):
+            with asked(port, "m", stream=True) as reply:
+                assert reply.status == 200
+                reply.readline()
+                write(path, "n", url=upstream.base_url)
+                process.send_signal(signal.SIGHUP)
+                wait_until(lambda: listed(port) == ["n"])
+                assert reply.read().decode().rstrip().endswith("data: [DONE]")
+            with asked(port, "n") as answer:
+                choice = json.load(answer)["choices"][0]
+            assert choice["message"]["content"] == "Hello!"
+            with asked(port, "m") as refusal:
+                assert refusal.status == 404
+    assert {seen.headers["authorization"] for seen in upstream.seen} == {f"Bearer {SECRET}"}
+    assert {seen.fields["model"] for seen in upstream.seen} == {"fake-model"}
+
+
+def test_a_host_that_refused_our_key_is_asked_again_after_a_reload(tmp_path: Path) -> None:
+    path = tmp_path / "o.toml"
+    with scripted() as upstream:
+        write(path, "m", url=upstream.base_url)
+        upstream.answer(whole({"error": {"message": "bad key"}}, 401), whole(chat_answer()))
+        with gateway(path) as (process, port):
+            for _ in range(2):
                 with asked(port, "m") as refusal:
-                    assert refusal.status == 404
-            finally:
-                process.terminate()
-                log = process.stdout.read()
-        assert process.wait(PATIENCE_S) == 0
-    assert SECRET not in log
+                    assert refusal.status >= 500
+            assert len(upstream.seen) == 1
+            write(path, "m", "n", url=upstream.base_url)
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda: listed(port) == ["m", "n"])
+            with asked(port, "m") as answer:
+                assert answer.status == 200
 
 
 @contextmanager

@@ -92,6 +92,7 @@ def build_app(
         ],
     )
     app.state.data = data  # whoever runs the application starts and closes it
+    app.state.health = services.router.health
     return app
 
 

@@ -73,8 +73,11 @@ class Hosting:
         if self._local is not None:
             self.catalogue.adopt(self._made(self._providers))
 
-    def reload(self) -> None:
-        """Read the providers of the file again; one that can't be used is logged."""
+    def reload(self) -> bool:
+        """Read the providers of the file again; one that can't be used is logged.
+
+        Gives whether they have changed places.
+        """
         try:
             read = read_file(self.settings.file.path)
             check_secrets(read.providers)
@@ -83,12 +86,13 @@ class Hosting:
             made = self._made(read.providers)
         except ConfigError as error:
             logger.error("the providers stay as they are: %s", error.message)
-            return
+            return False
         self._providers = read.providers
         self.catalogue.adopt(made)
         logger.info("providers: %s", ", ".join(one.name for one in read.providers) or "none")
         if read.values != self.settings.file.values:
             logger.warning("other settings of the file have changed; they need a restart")
+        return True
 
     async def close(self) -> None:
         """Close connections and end the engine."""

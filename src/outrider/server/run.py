@@ -84,7 +84,12 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
     server = make_server(app, hosting.settings.server)
     serving: asyncio.Task[None] | None = None
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, hosting.reload)
+
+    def reload() -> None:
+        if hosting.reload():  # who refused our key may have a new one
+            app.state.health.forgive()
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         await data.start()  # no request is answered before its key is known
         serving = asyncio.create_task(server.serve(sockets=[listener]))
