@@ -572,13 +572,8 @@ def test_names_stand_before_what_is_said():
 
 def test_a_field_that_the_wire_cannot_carry_is_refused_when_it_is_written():
     for values in ({"ignore_eos": True}, {"repetition_penalty": 3.0}, {"stop": ("a",) * 5}):
-        request = GenerationRequest(
-            request_id=ID,
-            model="m",
-            prompts=("a",),
-            sampling=SamplingParams(**values),
-            given=frozenset(values),
-        )
+        fields: Any = {"sampling": SamplingParams(**values), "given": frozenset(values)}
+        request = GenerationRequest(request_id=ID, model="m", prompts=("a",), **fields)
         with pytest.raises(UnsupportedParameter) as caught:
             COMPLETIONS.encode_request(request)
         assert caught.value.param == next(iter(values))

@@ -61,6 +61,7 @@ def with_books(folder: Path, work: Callable[[Books], Awaitable[T]]) -> T:
         async with Books(folder) as books:
             return await work(books)
 
+    empty_database(folder)  # made in a loop of its own
     return asyncio.run(main())
 
 

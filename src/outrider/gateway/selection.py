@@ -76,12 +76,18 @@ def select(
     """Give who is asked, best first; raises `NoEndpoints` with who is out and why."""
     allowed: list[Endpoint] = []
     reasons: dict[str, str] = {}
+    local: list[Endpoint] = []
     for endpoint in candidates.endpoints:
-        reason = _reason_against(endpoint, candidates, needs, routing)
+        reason = _reason_against(endpoint, candidates, routing)
+        if not reason and endpoint.host.is_local:
+            local.append(endpoint)
+        reason = reason or _lack(endpoint, needs, routing)
         if reason:
             reasons[endpoint.host.name] = reason
         else:
             allowed.append(endpoint)
+    if not allowed and not routing.require_parameters:
+        allowed = local  # our own engine says by the field's path what it can't do
     if not allowed:
         raise no_endpoints(candidates.model, reasons)
     sort = candidates.sort or routing.sort
@@ -131,9 +137,8 @@ def matches(endpoint: Endpoint, wanted: str) -> bool:
     )
 
 
-def _reason_against(
-    endpoint: Endpoint, candidates: Candidates, needs: Needs, routing: Routing
-) -> str:
+def _reason_against(endpoint: Endpoint, candidates: Candidates, routing: Routing) -> str:
+    """Give the wish that keeps a host out."""
     host = endpoint.host
     if routing.only and not any(matches(endpoint, name) for name in routing.only):
         return "only"
@@ -152,7 +157,7 @@ def _reason_against(
         return "max_price"
     if candidates.is_free_only and not _is_free(endpoint.price):
         return ":free"
-    return _lack(endpoint, needs, routing)
+    return ""
 
 
 def _lack(endpoint: Endpoint, needs: Needs, routing: Routing) -> str:

@@ -39,7 +39,7 @@ def change_key(connection: Connection, key_id: str, changes: dict[str, Any], now
 
 def all_keys(connection: Connection) -> list[Key]:
     """Give every key there ever was, oldest first."""
-    query = select(*_COLUMNS).order_by(keys.c.created_s, keys.c.id)
+    query = select(*_COLUMNS).order_by(keys.c.created_s, keys.c.name, keys.c.id)
     return [_key(row) for row in connection.execute(query)]
 
 

@@ -85,15 +85,17 @@ def build_app(
             *pages.routes(),
         ],
         exception_handlers={HTTPException: refuse_path, Exception: fail},
-        middleware=[
-            Middleware(
-                Guard, access=services.access, metrics=services.metrics, dialect_of=_dialect_of
-            )
-        ],
+        middleware=[_guard(services)],
     )
     app.state.data = data  # whoever runs the application starts and closes it
     app.state.health = services.router.health
     return app
+
+
+def _guard(services: Services) -> Middleware:
+    """Give what lets requests in by their keys."""
+    access, metrics = services.access, services.metrics
+    return Middleware(Guard, access=access, metrics=metrics, dialect_of=_dialect_of)
 
 
 class Pages:
