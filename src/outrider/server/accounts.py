@@ -83,6 +83,7 @@ def opened_of(exchange: Exchange, request: Wanted) -> Opened:
         app_url=app_url,
         app_title=app_title,
         user_agent=cut(caller.user_agent),
+        session=cut(exchange.session),
         num_images=num_images,
         is_streamed=is_streamed,
     )

@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 
 from outrider.metering.journal import Journal
+from outrider.metering.statistics import LedgerSpending
 from outrider.metering.writer import LedgerWriter
 from outrider.server.batch_runner import BatchRunner
 from outrider.server.batches import BatchesApi
@@ -16,6 +17,7 @@ from outrider.server.files import FilesApi
 from outrider.server.generate import Services
 from outrider.server.keys import KeysApi
 from outrider.server.queued import QueuedApi
+from outrider.server.statistics import StatisticsApi
 from outrider.storage.opening import Storage, open_storage
 
 logger = logging.getLogger(__name__)
@@ -29,7 +31,8 @@ class DataApi:
         self._access = services.access
         self._meter = services.meter
         self._meter.start(ledger)
-        self.ledger = ledger
+        self._ledger = ledger
+        self.statistics = StatisticsApi(storage, ledger, services)
         self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)
         self.batches = BatchesApi(storage, self._runner, services.config)
@@ -42,7 +45,7 @@ class DataApi:
         await self._runner.close()
         await self._access.close()
         self._meter.stop()
-        await self.ledger.close()
+        await self._ledger.close()
         await self._storage.close()
 
 
@@ -54,6 +57,8 @@ async def open_data(path: Path, services: Services) -> DataApi:
         if num_rows := await ledger.start():
             logger.info("%d requests that an earlier process left are in the ledger", num_rows)
         await services.access.start(storage)
+        # After the journal's rows are in the ledger, and before any request.
+        await services.access.budgets.load(LedgerSpending(storage), services.access.keyring)
     except BaseException:
         await storage.close()
         raise

@@ -54,6 +54,10 @@ OPENROUTER_WORKS: tuple[tuple[str, str, Work], ...] = (
     ("PATCH", "/api/v1/keys/{hash}", lambda api, http: api.keys.change(http)),
     ("DELETE", "/api/v1/keys/{hash}", lambda api, http: api.keys.delete(http)),
     ("GET", "/api/v1/credits", lambda api, http: api.keys.credits(http)),
+    ("GET", "/api/v1/generation", lambda api, http: api.statistics.generation(http)),
+    ("GET", "/api/v1/activity", lambda api, http: api.statistics.activity(http)),
+    ("GET", "/api/v1/datasets/app-rankings", lambda api, http: api.statistics.apps(http)),
+    ("GET", "/api/v1/datasets/rankings-daily", lambda api, http: api.statistics.models(http)),
 )
 
 
@@ -67,7 +71,7 @@ class DataEntry:
         self._api: DataApi | None = None
 
     def routes(self) -> list[Route]:
-        """Give the routes of OpenAI's files and batches, and of OpenRouter's keys."""
+        """Give the routes over the data folder, of OpenAI's wire and of OpenRouter's."""
         return [
             Route(path, partial(self.answer, dialect, work), methods=[method])
             for dialect, works in (

@@ -33,6 +33,7 @@ class Exchange:
         self.model = ""  # of the catalogue; empty until it is known
         self.status = 0
         self.error_code = ""
+        self.session = ""  # what the caller calls the conversation
         self.account: Account | None = None  # once it is routed
         self._begin = time.perf_counter()
         self._ttft_s: float | None = None

@@ -155,7 +155,7 @@ class _Answer:
         provider = self._services.router.route(
             names, decoded.routing, exchange.caller, exchange.trace
         )
-        exchange.model = provider.name
+        exchange.model, exchange.session = provider.name, decoded.routing.session
         self._services.access.check_model(exchange.caller, provider.name)
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n

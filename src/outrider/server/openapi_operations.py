@@ -32,6 +32,7 @@ from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.openapi import Body, Operation, Schema, Wire, document, errors, get, post
 from outrider.server.openapi_cloudflare import cloudflare_operations
 from outrider.server.openapi_keys import key_operations
+from outrider.server.openapi_statistics import statistics_operations
 
 
 def _statuses(kinds: Iterable[type[OutriderError]]) -> set[int]:
@@ -211,6 +212,7 @@ def openapi_json() -> bytes:
         *_batches(),
         *_openrouter(),
         *key_operations(),
+        *statistics_operations(),
         *cloudflare_operations(),
         *_others(),
     ]

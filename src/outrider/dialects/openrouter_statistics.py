@@ -1,0 +1,435 @@
+"""OpenRouter's accounting and rankings: single requests, activity, apps and models by tokens.
+
+Shapes follow its OpenAPI file. What can't be known here without reading prompts, or of users and
+workspaces that don't exist, is refused by name. Amounts are in US dollars; totals of tokens are
+strings, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from outrider.dialects.openrouter import usd
+from outrider.dialects.openrouter_keys import WORKSPACE, check_workspace
+from outrider.errors import InvalidRequest, UnsupportedParameter
+from outrider.ledger_types import Activity, AppTokens, Generation, ModelTokens
+
+DAY_S = 86_400
+FLOOR = date(2025, 1, 1)
+NUM_DAYS = 30
+MAX_APPS, DEFAULT_APPS = 100, 50
+NUM_MODELS = 50  # of each period; the rest is one row
+OTHER = "other"
+
+CONTEXT_BUCKETS = {"1K": 10**3, "10K": 10**4, "100K": 10**5, "1M": 10**6, "10M": 10**7}
+MODALITIES = ("text", "image", "image_output", "audio", "tool_calling")
+
+Period = Literal["day", "week", "month"]
+
+
+class HostResponse(msgspec.Struct, kw_only=True):
+    """One host's try at a request."""
+
+    id: str | UnsetType = UNSET
+    endpoint_id: str
+    is_byok: bool = False
+    latency: int
+    model_permaslug: str
+    provider_name: str
+    status: int | None
+
+
+class GenerationData(msgspec.Struct, kw_only=True):
+    """One request; what there is none of here has one value."""
+
+    id: str
+    request_id: str
+    upstream_id: str | None
+    api_type: str
+    created_at: str
+    model: str
+    provider_name: str | None
+    provider_responses: list[HostResponse] | None
+    router: None = None
+    streamed: bool
+    cancelled: bool
+    finish_reason: str | None
+    native_finish_reason: str | None
+    latency: int
+    generation_time: int
+    moderation_latency: None = None
+    tokens_prompt: int
+    tokens_completion: int
+    native_tokens_prompt: int
+    native_tokens_completion: int
+    native_tokens_cached: int
+    native_tokens_reasoning: int = 0
+    native_tokens_completion_images: int = 0
+    num_media_prompt: int
+    num_media_completion: int = 0
+    num_input_audio_prompt: int = 0
+    num_search_results: None = None
+    num_fetches: None = None
+    web_search_engine: None = None
+    total_cost: float
+    usage: float
+    upstream_inference_cost: None = None
+    cache_discount: float | None
+    is_byok: bool = False
+    origin: str
+    http_referer: str | None
+    user_agent: str | None
+    app_id: int | None
+    external_user: None = None
+    session_id: str | None
+    preset_id: None = None
+    service_tier: None = None
+    data_region: Literal["global", "europe", "us"]
+    workspace_id: str = WORKSPACE
+    response_cache_source_id: None = None
+
+
+class GenerationAnswer(msgspec.Struct):
+    """An answer about one request."""
+
+    data: GenerationData
+
+
+class ActivityRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one endpoint did on one day."""
+
+    date: str
+    model: str
+    model_permaslug: str
+    endpoint_id: str
+    provider_name: str
+    usage: float
+    byok_usage_inference: float
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    workspace_id: str | UnsetType = UNSET
+
+
+class ActivityAnswer(msgspec.Struct):
+    """An answer about endpoints, day by day."""
+
+    data: list[ActivityRow]
+
+
+class Meta(msgspec.Struct):
+    """What a ranking covers."""
+
+    as_of: str
+    start_date: str
+    end_date: str
+    version: str = "v1"
+
+
+class AppRow(msgspec.Struct):
+    """One app."""
+
+    rank: int
+    app_id: int
+    app_name: str
+    total_tokens: str
+    total_requests: int
+
+
+class AppRankings(msgspec.Struct):
+    """Apps in order."""
+
+    data: list[AppRow]
+    meta: Meta
+
+
+class ModelRow(msgspec.Struct):
+    """One model in one period."""
+
+    date: str
+    model_permaslug: str
+    total_tokens: str
+
+
+class RankingsDaily(msgspec.Struct):
+    """Models in each period."""
+
+    data: list[ModelRow]
+    meta: Meta
+
+
+class Window(NamedTuple):
+    """Whole days, both included."""
+
+    first: date
+    last: date
+
+    @property
+    def first_s(self) -> int:
+        """When it begins."""
+        return begin_s(self.first)
+
+    @property
+    def last_s(self) -> int:
+        """When its last day begins."""
+        return begin_s(self.last)
+
+    def meta(self, now_s: float) -> Meta:
+        """Say what a ranking covers."""
+        as_of = datetime.fromtimestamp(now_s, UTC).isoformat(timespec="milliseconds")
+        return Meta(as_of.replace("+00:00", "Z"), str(self.first), str(self.last))
+
+
+class ActivityQuery(NamedTuple):
+    """Which activity is wanted."""
+
+    window: Window
+    key: str | None
+    has_workspaces: bool
+
+
+class AppQuery(NamedTuple):
+    """Which apps are wanted."""
+
+    window: Window
+    is_trending: bool
+    offset: int
+    limit: int
+
+
+class ModelQuery(NamedTuple):
+    """Which models are wanted."""
+
+    window: Window
+    period: Period
+    modality: str
+    context_tokens: int | None
+
+
+def read_generation_id(query: Mapping[str, str]) -> str:
+    """Read which request is wanted; raises `InvalidRequest`."""
+    if not (wanted := query.get("id", "")):
+        raise InvalidRequest("id is missing; send the id that the answer had", "id")
+    return wanted
+
+
+def read_activity(query: Mapping[str, str], now_s: float) -> ActivityQuery:
+    """Read which activity is wanted; raises `InvalidRequest`."""
+    if query.get("user_id"):
+        raise UnsupportedParameter("there are no users here; leave user_id out", "user_id")
+    check_workspace(query.get("workspace_id"))
+    _one_of(query, "group_by", ("workspace",))
+    last = _today(now_s) - timedelta(days=1)
+    window = Window(last - timedelta(days=NUM_DAYS - 1), last)
+    if "date" in query:
+        day = _date(query, "date")
+        if not window.first <= day <= window.last:
+            raise InvalidRequest(
+                f"date must be one of the last {NUM_DAYS} days that have ended in UTC, "
+                f"{window.first} to {window.last}",
+                "date",
+            )
+        window = Window(day, day)
+    return ActivityQuery(window, query.get("api_key_hash"), "group_by" in query)
+
+
+def read_apps(query: Mapping[str, str], now_s: float) -> AppQuery:
+    """Read which apps are wanted; raises `InvalidRequest`."""
+    _refuse(query, ("category", "subcategory"), "apps have no categories here")
+    sort = _one_of(query, "sort", ("popular", "trending"))
+    offset = _whole_number(query, "offset", 0, 0)
+    limit = _whole_number(query, "limit", DEFAULT_APPS, 1)
+    return AppQuery(read_window(query, now_s), sort == "trending", offset, limit)
+
+
+def read_models(query: Mapping[str, str], now_s: float) -> ModelQuery:
+    """Read which models are wanted; raises `InvalidRequest`."""
+    _refuse(query, ("category", "language_type"), "prompts aren't read here to sort them")
+    period = _one_of(query, "period", ("day", "week", "month"))
+    bucket = _one_of(query, "context_bucket", tuple(CONTEXT_BUCKETS))
+    return ModelQuery(
+        read_window(query, now_s),
+        msgspec.convert(period or "day", Period),
+        _one_of(query, "modality", MODALITIES) or "text",
+        CONTEXT_BUCKETS[bucket] if bucket else None,
+    )
+
+
+def read_window(query: Mapping[str, str], now_s: float) -> Window:
+    """Read a time: 30 days up to the last that has ended, unless the query says otherwise."""
+    last = _date(query, "end_date", _today(now_s) - timedelta(days=1))
+    if last < FLOOR:
+        raise InvalidRequest(f"end_date must be on or after {FLOOR}", "end_date")
+    first = _date(query, "start_date", last - timedelta(days=NUM_DAYS - 1))
+    if first > last:
+        raise InvalidRequest(f"start_date must not be after end_date, {last}", "start_date")
+    return Window(max(first, FLOOR), last)
+
+
+def period_begin_s(day_s: int, period: Period) -> int:
+    """Give when the period begins that a day lies in; weeks begin on Monday."""
+    day = date.fromordinal(date(1970, 1, 1).toordinal() + day_s // DAY_S)
+    if period == "week":
+        day -= timedelta(days=day.weekday())
+    elif period == "month":
+        day = day.replace(day=1)
+    return begin_s(day)
+
+
+def encode_generation(
+    generation: Generation, display_names: Mapping[str, str], region: str | None
+) -> bytes:
+    """Write one request; `region` is that of the host that answered."""
+    row = generation
+    shown = [
+        HostResponse(
+            id=attempt.upstream_id or UNSET,
+            endpoint_id=f"{attempt.provider}/{attempt.model}",
+            latency=attempt.duration_ms,
+            model_permaslug=attempt.model,
+            provider_name=display_names.get(attempt.provider, attempt.provider),
+            status=attempt.status or None,
+        )
+        for attempt in row.attempts
+    ]
+    cost, created = usd(row.cost_microusd), datetime.fromtimestamp(row.created_ms / 1000, UTC)
+    data = GenerationData(
+        id=row.id,
+        request_id=row.request_id,
+        upstream_id=row.upstream_id or None,
+        api_type=row.api_type,
+        created_at=created.isoformat(timespec="milliseconds"),
+        model=row.model,
+        provider_name=display_names.get(row.provider, row.provider) or None,
+        provider_responses=shown or None,
+        streamed=row.is_streamed,
+        cancelled=row.is_cancelled,
+        finish_reason=row.finish_reason or ("error" if row.error_code else None),
+        native_finish_reason=row.native_reason or None,
+        latency=row.duration_ms,
+        generation_time=row.attempts[-1].duration_ms if row.attempts else row.duration_ms,
+        tokens_prompt=row.prompt_tokens,
+        tokens_completion=row.completion_tokens,
+        native_tokens_prompt=row.prompt_tokens,
+        native_tokens_completion=row.completion_tokens,
+        native_tokens_cached=row.cached_tokens,
+        num_media_prompt=row.num_images,
+        total_cost=cost,
+        usage=cost,
+        cache_discount=usd(row.cache_discount_microusd) if row.cached_tokens else None,
+        origin=row.app_url,
+        http_referer=row.app_url or None,
+        user_agent=row.user_agent or None,
+        app_id=row.app,
+        session_id=row.session or None,
+        data_region=_region(region),
+    )
+    return msgspec.json.encode(GenerationAnswer(data))
+
+
+def encode_activity(
+    rows: Sequence[Activity], display_names: Mapping[str, str], *, has_workspaces: bool
+) -> bytes:
+    """Write what endpoints did."""
+    data = [
+        ActivityRow(
+            date=_day(row.day_s),
+            model=row.model,
+            model_permaslug=row.model,
+            endpoint_id=f"{row.provider}/{row.model}",
+            provider_name=display_names.get(row.provider, row.provider),
+            usage=usd(row.cost_microusd),
+            byok_usage_inference=0.0,
+            requests=row.requests,
+            prompt_tokens=row.prompt_tokens,
+            completion_tokens=row.completion_tokens,
+            reasoning_tokens=0,
+            workspace_id=WORKSPACE if has_workspaces else UNSET,
+        )
+        for row in rows
+    ]
+    return msgspec.json.encode(ActivityAnswer(data))
+
+
+def encode_apps(apps: Sequence[AppTokens], query: AppQuery, now_s: float) -> bytes:
+    """Write a page of all apps that are in order."""
+    page = apps[query.offset : query.offset + query.limit]
+    rows = [
+        AppRow(rank, app.app, app.title, str(app.tokens), app.requests)
+        for rank, app in enumerate(page, query.offset + 1)
+    ]
+    return msgspec.json.encode(AppRankings(rows, query.window.meta(now_s)))
+
+
+def encode_models(models: Sequence[ModelTokens], query: ModelQuery, now_s: float) -> bytes:
+    """Write the first models of each period and the rest as one row; `models` are in order."""
+    rows: list[ModelRow] = []
+    periods: dict[int, list[ModelTokens]] = {}
+    for model in models:
+        periods.setdefault(model.begin_s, []).append(model)
+    for begins_s, group in periods.items():
+        day = _day(begins_s)
+        rows += [ModelRow(day, each.model, str(each.tokens)) for each in group[:NUM_MODELS]]
+        if rest := sum(each.tokens for each in group[NUM_MODELS:]):
+            rows.append(ModelRow(day, OTHER, str(rest)))
+    return msgspec.json.encode(RankingsDaily(rows, query.window.meta(now_s)))
+
+
+def begin_s(day: date) -> int:
+    """Give when a day begins."""
+    return (day.toordinal() - date(1970, 1, 1).toordinal()) * DAY_S
+
+
+def _day(day_s: int) -> str:
+    return str(datetime.fromtimestamp(day_s, UTC).date())
+
+
+def _today(now_s: float) -> date:
+    return datetime.fromtimestamp(now_s, UTC).date()
+
+
+def _date(query: Mapping[str, str], name: str, default: date | None = None) -> date:
+    text = query.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        if text is None or len(text) != len("2026-05-11"):
+            raise ValueError
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise InvalidRequest(f"{name} must be a day such as 2026-05-11", name) from None
+
+
+def _one_of(query: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    text = query.get(name, "")
+    if name in query and text not in allowed:
+        raise InvalidRequest(f"{name} must be one of {', '.join(allowed)}", name)
+    return text
+
+
+def _refuse(query: Mapping[str, str], names: tuple[str, ...], reason: str) -> None:
+    for name in names:
+        if name in query:
+            raise UnsupportedParameter(f"{reason}; leave {name} out", name)
+
+
+def _whole_number(query: Mapping[str, str], name: str, default: int, low: int) -> int:
+    text = query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and low <= int(text) <= MAX_APPS):
+        raise InvalidRequest(f"{name} must be a whole number from {low} to {MAX_APPS}", name)
+    return int(text)
+
+
+def _region(region: str | None) -> Literal["global", "europe", "us"]:
+    match region:
+        case "eu":
+            return "europe"
+        case "us":
+            return "us"
+    return "global"

@@ -1,0 +1,70 @@
+"""What is read out of the ledger, for the wires that show it; money in microusd, times in UTC."""
+
+from __future__ import annotations
+
+import msgspec
+
+from outrider.routing_types import Attempt
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as the ledger has it."""
+
+    id: str
+    request_id: str
+    created_ms: int
+    key: str
+    app: int | None
+    app_url: str
+    wire: str
+    api_type: str
+    model: str
+    provider: str  # empty: nobody answered
+    upstream_id: str
+    session: str
+    user_agent: str
+    attempts: tuple[Attempt, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    num_images: int
+    cost_microusd: int
+    cache_discount_microusd: int  # what cached tokens cost less than others
+    status: int
+    error_code: str
+    finish_reason: str
+    native_reason: str
+    first_token_ms: int | None
+    duration_ms: int
+    is_streamed: bool
+    is_cancelled: bool
+    is_estimated: bool
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """What one endpoint did on one day."""
+
+    day_s: int  # its begin
+    model: str
+    provider: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_microusd: int
+
+
+class AppTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """What one app used in a time."""
+
+    app: int
+    title: str
+    requests: int
+    tokens: int
+
+
+class ModelTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model gave and took in a period."""
+
+    begin_s: int
+    model: str
+    tokens: int
