@@ -44,6 +44,7 @@ class FailedAttempt(NamedTuple):
     provider: str  # as people read it
     code: str
     status: int  # of the host's answer; 0 without one
+    message: str = ""
 
 
 class OutriderError(Exception):

@@ -21,6 +21,11 @@ from outrider.errors import (
     ModelNotFound,
     OutriderError,
     PayloadTooLarge,
+    ProviderDenied,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderTimeout,
+    ProviderUnavailable,
     RequestTimeout,
     UnsupportedParameter,
 )
@@ -43,6 +48,11 @@ ERRORS: list[tuple[OutriderError, int, int, str]] = [
     (PayloadTooLarge("too large"), 413, 3006, "too large"),
     (RequestTimeout("too slow"), 408, 3007, "too slow"),
     (EngineOverloaded("queue full"), 429, 3040, OVERLOADED),
+    (ProviderRateLimited("slow down", 7), 429, 3040, OVERLOADED),
+    (ProviderUnavailable("all are down", 7), 429, 3040, OVERLOADED),
+    (ProviderTimeout("too slow"), 408, 3046, "Request timeout"),
+    (ProviderError("it broke off"), 500, 5000, "it broke off"),
+    (ProviderDenied("no key"), 500, 5000, "no key"),
     (EngineFailed("it died"), 500, 5000, "it died"),
     (ConfigError("odd"), 500, 5000, "odd"),
 ]
@@ -111,7 +121,7 @@ def test_the_path_of_a_field_is_read_from_the_words():
             b'{"errors":[{"code":4006,"message":"AiError: AiError: used up"}]}',
             EngineOverloaded,
         ),
-        (408, b'{"errors":[{"code":3046,"message":"AiError: Request timeout"}]}', EngineFailed),
+        (408, b'{"errors":[{"code":3046,"message":"AiError: Request timeout"}]}', ProviderTimeout),
         (400, b'{"errors":[{"code":8001,"message":"Invalid input"}]}', InvalidRequest),
     ],
 )

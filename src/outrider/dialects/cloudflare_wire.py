@@ -28,6 +28,9 @@ from outrider.errors import (
     PayloadTooLarge,
     PaymentRequired,
     ProviderError,
+    ProviderRateLimited,
+    ProviderTimeout,
+    ProviderUnavailable,
     RateLimited,
     RequestError,
     RequestTimeout,
@@ -40,6 +43,7 @@ T = TypeVar("T")
 
 NO_LORA = "LoRA is not supported by this model"
 OVERLOADED = "Capacity temporarily exceeded, please try again."
+TIMED_OUT = "Request timeout"
 MAX_COUNT = 2**40  # of tokens; more can't be
 _BAD_INPUT = "Bad input: Error: "
 _NO_MODEL = "No such model or task: "
@@ -198,6 +202,9 @@ ERROR_CODES: tuple[tuple[type[OutriderError], int, int], ...] = (
     (RateLimited, 971, 429),
     (RequestError, 5006, 400),
     (EngineOverloaded, 3040, 429),
+    (ProviderRateLimited, 3040, 429),
+    (ProviderUnavailable, 3040, 429),
+    (ProviderTimeout, 3046, 408),
     (OutriderError, 5000, 500),
 )
 
@@ -245,8 +252,10 @@ def _error_text(error: OutriderError, code: int) -> str:
             return f"Sequence too long: {error.num_prompt_tokens} > {error.max_model_len}"
         case ModelNotFound():
             return _NO_MODEL + error.message
-        case EngineOverloaded():
+        case EngineOverloaded() | ProviderRateLimited() | ProviderUnavailable():
             return OVERLOADED
+        case ProviderTimeout():
+            return TIMED_OUT
         case _:
             return _BAD_INPUT + _with_pointer(error) if code == 5006 else error.message
 
@@ -271,7 +280,7 @@ _CLASS_OF_CODE: dict[int, type[OutriderError]] = {
     3042: ModelNotFound,
     5004: InvalidRequest,
     5005: UnsupportedParameter,
-    3046: EngineFailed,  # the server's own ceiling: the client was in time
+    3046: ProviderTimeout,  # the server's own ceiling: the client was in time
     4006: EngineOverloaded,
     5006: InvalidRequest,
     5007: ModelNotFound,

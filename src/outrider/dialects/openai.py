@@ -16,6 +16,7 @@ import msgspec
 
 from outrider.dialects import sse
 from outrider.dialects.base import Answer, Decoded, Envelope, StreamDecoder, StreamEncoder
+from outrider.dialects.error_codes import BY_CODE, make_error
 from outrider.dialects.openai_choices import ChatChoices, ChoiceCodec, TextChoices
 from outrider.dialects.openai_replies import ReplyDecoder, read_answer
 from outrider.dialects.openai_request import (
@@ -30,13 +31,10 @@ from outrider.errors import (
     EngineOverloaded,
     InvalidRequest,
     ModelNotFound,
-    NotFound,
     OutriderError,
     PayloadTooLarge,
     RequestError,
     RequestTimeout,
-    StorageError,
-    UnsupportedParameter,
 )
 from outrider.types import (
     Completed,
@@ -123,11 +121,8 @@ class OpenAi:
         if counts:
             num_tokens, limit = (int(count.replace(",", "")) for count in counts.groups())
             return ContextLengthExceeded(num_tokens, limit, param)
-        kind = _ERRORS_BY_CODE.get(code) or _ERRORS_BY_STATUS.get(status, EngineFailed)
-        error: OutriderError = (
-            kind(message, param) if issubclass(kind, RequestError) else kind(message)
-        )
-        return error
+        kind = BY_CODE.get(code) or _ERRORS_BY_STATUS.get(status, EngineFailed)
+        return make_error(kind, message, param)
 
     def head(self, kind: str, model: str, decoded: Decoded) -> Object:
         """Give the fields that every answer and chunk begins with."""
@@ -239,24 +234,7 @@ def _model(name: str, created_s: int) -> Object:
 # Only the message holds the counts of a `ContextLengthExceeded`; without them it is read as its
 # base class.
 _COUNTS = re.compile(r"prompt has (\d[\d,]{0,24}) tokens but max_model_len is (\d[\d,]{0,24}) ")
-_ERRORS_BY_CODE: dict[str, type[Any]] = {
-    ContextLengthExceeded.code: InvalidRequest,
-    **{
-        kind.code: kind
-        for kind in (
-            InvalidRequest,
-            UnsupportedParameter,
-            ModelNotFound,
-            NotFound,
-            PayloadTooLarge,
-            RequestTimeout,
-            EngineOverloaded,
-            EngineFailed,
-            StorageError,
-        )
-    },
-}
-_ERRORS_BY_STATUS: dict[int, type[Any]] = {
+_ERRORS_BY_STATUS: dict[int, type[OutriderError]] = {
     400: InvalidRequest,
     404: ModelNotFound,
     408: RequestTimeout,

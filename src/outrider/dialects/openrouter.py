@@ -39,7 +39,7 @@ from outrider.types import (
 
 Object = dict[str, Any]
 
-PROVIDER = "Outrider"  # the display name of the host that answers
+PROVIDER = "Outrider"  # the display name of this server as a host
 KEEP_ALIVE = b": OPENROUTER PROCESSING\n\n"
 _ID_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 20
@@ -71,9 +71,10 @@ class OpenRouter:
         """Write a whole answer's body."""
         choices = _choices_of(decoded.request)
         body = _head(decoded, answer.model, "chat.completion")
+        body["provider"] = answer.provider or PROVIDER
         body["system_fingerprint"] = None  # the SDKs fail without it
         body["choices"] = [
-            _with_native_reason(choices.encode(index, choice))
+            _with_native_reason(choices.encode(index, choice), choice.native_reason)
             for index, choice in enumerate(answer.choices)
         ]
         body["usage"] = encode_usage(answer.usage, answer.cost_microusd)
@@ -120,6 +121,7 @@ class _ChunkEncoder:
         match event:
             case Started():
                 self._head["model"] = event.model
+                self._head["provider"] = event.provider or PROVIDER
                 request = self._decoded.request
                 num_choices = max(1, len(request.prompts)) * request.sampling.n
                 first = (self._choices.encode_start(index, False) for index in range(num_choices))
@@ -131,7 +133,7 @@ class _ChunkEncoder:
             case ToolCallDelta():
                 return self._chunk(self._choices.encode_call(event))
             case Finished():
-                return self._chunk(self._choices.encode_end(event))
+                return self._chunk(self._choices.encode_end(event), event.native_reason)
             case Completed():
                 chunk = {
                     **self._head,
@@ -144,6 +146,8 @@ class _ChunkEncoder:
         """Give an error inside the stream; nothing follows it, no [DONE] either."""
         end = {"finish_reason": "error", "native_finish_reason": "error", "logprobs": None}
         delta = {"text": ""} if self._choices is _TEXT else {"delta": {"content": ""}}
+        if error.failed:
+            self._head["provider"] = error.failed[-1].provider
         chunk = {
             **self._head,
             "error": openrouter_errors.error_object(error),
@@ -151,8 +155,8 @@ class _ChunkEncoder:
         }
         return sse.encode_data(msgspec.json.encode(chunk))
 
-    def _chunk(self, choice: Object) -> bytes:
-        chunk = {**self._head, "choices": [_with_native_reason(choice)]}
+    def _chunk(self, choice: Object, native_reason: str = "") -> bytes:
+        chunk = {**self._head, "choices": [_with_native_reason(choice, native_reason)]}
         return sse.encode_data(msgspec.json.encode(chunk))
 
 
@@ -203,9 +207,9 @@ def _choices_of(request: GenerationRequest) -> ChoiceCodec:
     return _TEXT if request.prompts else _CHAT
 
 
-def _with_native_reason(choice: Object) -> Object:
-    """Add the host's own word, which is OpenAI's; and what a message of a model's thoughts has."""
-    choice["native_finish_reason"] = choice["finish_reason"]
+def _with_native_reason(choice: Object, native_reason: str) -> Object:
+    """Add the host's own word, else OpenAI's; and what a message of a model's thoughts has."""
+    choice["native_finish_reason"] = native_reason or choice["finish_reason"]
     if "message" in choice:
         choice["message"]["reasoning"] = None
     return choice

@@ -84,12 +84,23 @@ class RoutedCompletion(Strict):
     usage: RoutedUsage
 
 
+class PreviousError(Strict):
+    """A host that was asked before; the code is its status, 0 if it gave none."""
+
+    code: int
+    message: str
+    provider_name: str
+
+
 class ErrorMetadata(Strict):
     """The kind of an error; `provider_code` is Outrider's own, `param` the path of the field."""
 
     error_type: str
     provider_code: str | UnsetType = UNSET
     param: str | UnsetType = UNSET
+    provider_name: str | UnsetType = UNSET  # of the host that failed last
+    previous_errors: list[PreviousError] | UnsetType = UNSET
+    retry_after_seconds: int | UnsetType = UNSET
 
 
 class RoutedErrorDetails(Strict):

@@ -6,11 +6,13 @@ Outrider's; `param` is ours, so that no error loses the field that it is about.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import msgspec
 
+from outrider.dialects.error_codes import BY_CODE, make_error
 from outrider.errors import (
     ContextLengthExceeded,
     EngineFailed,
@@ -18,15 +20,19 @@ from outrider.errors import (
     Forbidden,
     InvalidRequest,
     ModelNotFound,
+    NoEndpoints,
     NotFound,
     OutriderError,
     PayloadTooLarge,
     PaymentRequired,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderTimeout,
+    ProviderUnavailable,
     RateLimited,
     RequestError,
     RequestTimeout,
     Unauthorized,
-    UnsupportedParameter,
 )
 
 Object = dict[str, Any]
@@ -42,23 +48,16 @@ ERROR_TYPES: tuple[tuple[type[OutriderError], int, str], ...] = (
     (PaymentRequired, 402, "payment_required"),
     (Forbidden, 403, "permission_denied"),
     (RateLimited, 429, "rate_limit_exceeded"),
+    (NoEndpoints, 404, "not_found"),
     (RequestError, 400, "invalid_request"),
     (EngineOverloaded, 503, "provider_overloaded"),
+    (ProviderTimeout, 504, "timeout"),
+    (ProviderRateLimited, 429, "rate_limit_exceeded"),
+    (ProviderUnavailable, 503, "provider_overloaded"),
+    (ProviderError, 502, "provider_unavailable"),
     (OutriderError, 500, "server"),
 )
-_CLASSES: dict[str, type[Any]] = {
-    kind.code: kind
-    for kind in (
-        InvalidRequest,
-        UnsupportedParameter,
-        ModelNotFound,
-        PayloadTooLarge,
-        RequestTimeout,
-        EngineOverloaded,
-        EngineFailed,
-    )
-}
-_CLASS_OF_STATUS: dict[int, type[Any]] = {
+_CLASS_OF_STATUS: dict[int, type[OutriderError]] = {
     400: InvalidRequest,
     404: ModelNotFound,
     408: RequestTimeout,
@@ -78,7 +77,25 @@ def error_object(error: OutriderError) -> Object:
     metadata: Object = {"error_type": error_type, "provider_code": error.code}
     if isinstance(error, RequestError) and error.param is not None:
         metadata["param"] = error.param
+    if isinstance(error, ProviderError) or len(error.failed) > 1:
+        metadata |= _told_of_hosts(error)
     return {"code": code, "message": error.message, "metadata": metadata}
+
+
+def _told_of_hosts(error: OutriderError) -> Object:
+    """Say which host failed, and which failed before it."""
+    told: Object = {}
+    if error.failed:
+        *previous, last = error.failed
+        told["provider_name"] = last.provider
+        told["previous_errors"] = [
+            {"code": one.status, "message": one.message, "provider_name": one.provider}
+            for one in previous
+        ]
+    wait_s = getattr(error, "retry_after_s", None)
+    if wait_s is not None:
+        told["retry_after_seconds"] = max(1, math.ceil(wait_s))
+    return told
 
 
 def encode_error(error: OutriderError) -> tuple[int, bytes]:
@@ -116,6 +133,4 @@ def error_of(wire: object, status: int) -> OutriderError:
         return ContextLengthExceeded(num_tokens, limit, param)
     number = fields.get("code")
     by_status = _CLASS_OF_STATUS.get(number if isinstance(number, int) else status, EngineFailed)
-    kind = _CLASSES.get(code, by_status)
-    error: OutriderError = kind(message, param) if issubclass(kind, RequestError) else kind(message)
-    return error
+    return make_error(BY_CODE.get(code, by_status), message, param)

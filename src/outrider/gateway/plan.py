@@ -57,7 +57,8 @@ class Plan:
 
     def fail(self, endpoint: Endpoint, error: OutriderError) -> OutriderError:
         """Take note that an endpoint failed; give the error with all that failed before."""
-        self._failed.append(FailedAttempt(endpoint.host.display_name, error.code, status_of(error)))
+        host = endpoint.host.display_name
+        self._failed.append(FailedAttempt(host, error.code, status_of(error), error.message))
         error.failed = tuple(self._failed)
         self._error = error
         if retries.is_passing(error):

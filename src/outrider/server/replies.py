@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from starlette.types import Send
 
 from outrider.dialects.base import Dialect
-from outrider.errors import EngineOverloaded, OutriderError, RateLimited
+from outrider.errors import (
+    EngineOverloaded,
+    OutriderError,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    RateLimited,
+)
 
 
 def reply_headers(
@@ -27,9 +34,10 @@ def limit_headers(dialect: Dialect, error: OutriderError) -> dict[str, str]:
 
     Limits themselves are told as OpenRouter does: on its wire, and only with a 429.
     """
-    if not isinstance(error, EngineOverloaded | RateLimited):
+    waits = EngineOverloaded | RateLimited | ProviderRateLimited | ProviderUnavailable
+    if not isinstance(error, waits) or error.retry_after_s is None:
         return {}
-    headers = {"retry-after": str(error.retry_after_s)}
+    headers = {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
     if isinstance(error, RateLimited) and dialect.name.startswith("openrouter"):
         headers["x-ratelimit-limit"] = str(error.limit)
         headers["x-ratelimit-remaining"] = str(error.remaining)
