@@ -17,6 +17,7 @@ from outrider import (
     cli_inspect,
     cli_keys,
     cli_models,
+    cli_providers,
     cli_serve,
 )
 
@@ -54,6 +55,7 @@ _SERVING, _TALKING, _MODELS = "Serve", "Talk", "Models"
 
 app.command(rich_help_panel=_SERVING)(cli_serve.serve)
 app.add_typer(cli_keys.app, name="keys", rich_help_panel=_SERVING)
+app.add_typer(cli_providers.app, name="providers", rich_help_panel=_SERVING)
 app.command(rich_help_panel=_TALKING)(cli_chat.chat)
 app.command(rich_help_panel=_TALKING)(cli_chat.generate)
 app.command(rich_help_panel=_TALKING)(cli_embed.embed)
