@@ -32,7 +32,10 @@ Step = bytes | float | Cut | Stall  # a number is a pause in seconds
 
 @dataclass(frozen=True)
 class Reply:
-    """What is answered to one request; `length` claims a body of that size, None is chunked."""
+    """What is answered to one request; `length` claims a body of that size, None is chunked.
+
+    Status 0 is no answer at all: the request is taken, and nothing comes.
+    """
 
     steps: Sequence[Step] = ()
     status: int = 200
@@ -150,11 +153,16 @@ class Scripted:
         if not is_chunked:
             framing = {"content-length": str(reply.length)}
         headers = {"content-type": reply.content_type, **framing, **reply.headers}
+        if reply.status == 0:  # not even a head
+            await reader.read()
+            self.num_gone += 1
+            return False
         lines = [f"HTTP/1.1 {reply.status} X", *(f"{k}: {v}" for k, v in headers.items() if v)]
         writer.write("\r\n".join([*lines, "", ""]).encode())
         for step in reply.steps:
             match step:
                 case Cut():
+                    await asyncio.sleep(0.01)  # what was sent before is read before
                     writer.transport.abort()
                     return False
                 case Stall():

@@ -88,8 +88,7 @@ class RemoteProvider:
             await reply.open(self._connections.session(), body, self._headers)
             while not check.is_completed:
                 for event in await reply.read():
-                    for passed in check.pass_on(event):
-                        yield passed
+                    yield event
             await reply.drain()
         except OutriderError as error:
             raise told(self.upstream, error) from error
@@ -138,15 +137,16 @@ class _Reply:
         await self._check_head(self._response)
 
     async def read(self) -> Iterable[Event]:
-        """Give the next events, as they are read out of what came."""
+        """Give the next events, as they are read out of what came; a whole answer's all or none."""
         response = self._opened()
         decoder = self._decoder
         if decoder is None:
             body = await self._whole(response, MAX_ANSWER_BYTES)
-            return events_of(self._call.dialect.decode_answer(body))
+            events = events_of(self._call.dialect.decode_answer(body))
+            return [passed for event in events for passed in self._check.pass_on(event)]
         data = await self._next(response)
         if not data:
-            return decoder.finish()
+            return self._timed(decoder.finish())
         self._num_bytes += len(data)
         if self._num_bytes > MAX_STREAM_BYTES:
             raise ProviderError(f"the stream is longer than {MAX_STREAM_BYTES >> 20} MiB")
@@ -205,7 +205,7 @@ class _Reply:
     def _timed(self, events: Iterable[Event]) -> Iterable[Event]:
         """Pass events on; time counts between them, not while one is dealt with."""
         for event in events:
-            yield event
+            yield from self._check.pass_on(event)
             self._has_events = True
             now = asyncio.get_running_loop().time()
             self._waits_until = min(self._total_at, now + self._timeouts.idle_s)
