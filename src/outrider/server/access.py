@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -19,7 +20,6 @@ from starlette.types import Scope
 
 from outrider.config import ServerConfig
 from outrider.errors import ConfigError, Forbidden, StorageError, Unauthorized
-from outrider.gateway.catalogue import Catalogue
 from outrider.metering.budgets import Budgets
 from outrider.metering.keyring import Clock, Ending, Keyring
 from outrider.metering.keys import Key, id_of
@@ -66,13 +66,10 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
 class Access:
     """Lets requests in; has the keys in memory and keeps them as the database has them."""
 
-    def __init__(
-        self, config: ServerConfig, catalogue: Catalogue, clock: Clock = time.time
-    ) -> None:
+    def __init__(self, config: ServerConfig, clock: Clock = time.time) -> None:
         self.is_on = needs_keys(config)
         self.keyring = Keyring(clock)
         self.budgets = Budgets(self.keyring, clock)
-        self._catalogue = catalogue
         self._host = config.host
         self._revision = -1
         self._storage: Storage | None = None
@@ -122,13 +119,6 @@ class Access:
         """Count a request and tell when its key can't be used any more; raises `RateLimited`."""
         self.budgets.take_request(caller)
         return self.keyring.lease(caller.key)
-
-    def check_model(self, caller: Caller, name: str) -> None:
-        """Refuse a model that the caller's key doesn't allow; raises `Forbidden`."""
-        if not caller.allowed_models or name in caller.allowed_models:
-            return
-        if not caller.may_use(self._catalogue.names_of(self._catalogue.find(name))):
-            raise Forbidden(f"this key isn't allowed the model {name}", "model")
 
     def check_keys(self) -> None:
         """Raise `ConfigError` if keys are needed and there is none."""
@@ -180,6 +170,12 @@ def caller_of(scope: Scope) -> Caller:
     """Give the caller of a request that was let in."""
     caller = scope.get(CALLER)
     return caller if isinstance(caller, Caller) else Caller()
+
+
+def check_model(caller: Caller, names: Sequence[str]) -> None:
+    """Refuse a model with these names if the caller's key doesn't allow it; raises `Forbidden`."""
+    if not caller.may_use(names):
+        raise Forbidden(f"this key may not use the model {names[0]}", "model")
 
 
 def needs_keys(config: ServerConfig) -> bool:

@@ -22,6 +22,7 @@ from outrider.errors import (
     StorageError,
 )
 from outrider.gateway.provider import checked
+from outrider.server.access import check_model
 from outrider.server.accounts import LOCAL, open_repeatable
 from outrider.server.batch_wires import BatchWire, Call, EmbedCall, GenerateCall
 from outrider.server.exchange import Exchange
@@ -114,10 +115,11 @@ class ItemRunner:
     async def _answer(self, call: Call, exchange: Exchange, row_id: str) -> tuple[bytes, Usage]:
         if isinstance(call, EmbedCall):
             async with self._embedding:
-                embedder = self._services.embeddings.find(call.request.model).provider
+                entry = self._services.embeddings.find(call.request.model)
+                embedder = entry.provider
                 exchange.model = exchange.trace.model = embedder.name
                 exchange.trace.provider = LOCAL
-                self._services.access.check_model(exchange.caller, embedder.name)
+                check_model(exchange.caller, (entry.name, *entry.aliases))
                 meter = self._services.meter
                 account = open_repeatable(meter, exchange, call.request, row_id)
                 embeddings = await embedder.embed(call.request)
@@ -133,7 +135,6 @@ class ItemRunner:
         routing, trace = call.decoded.routing, exchange.trace
         provider = self._services.router.route(names, routing, exchange.caller, trace)
         exchange.model = provider.name
-        self._services.access.check_model(exchange.caller, provider.name)
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         account = open_repeatable(self._services.meter, exchange, request, row_id)

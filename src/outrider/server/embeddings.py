@@ -23,6 +23,7 @@ from outrider.dialects import (
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.errors import OutriderError
+from outrider.server.access import check_model
 from outrider.server.accounts import LOCAL, open_account
 from outrider.server.exchange import Exchange
 from outrider.server.generate import Answer, GenerateRoute, Services, reply_error
@@ -77,11 +78,11 @@ class _Answer:
         await reply_error(self._send, self._dialect, self._exchange, error)
 
     async def _embed(self, request: EmbeddingRequest) -> Embeddings:
-        provider = self._services.embeddings.find(request.model).provider
-        exchange = self._exchange
+        entry = self._services.embeddings.find(request.model)
+        provider, exchange = entry.provider, self._exchange
         exchange.model = exchange.trace.model = provider.name
         exchange.trace.provider = LOCAL
-        self._services.access.check_model(exchange.caller, provider.name)
+        check_model(exchange.caller, (entry.name, *entry.aliases))
         account = open_account(self._services.meter, exchange, request)
         embeddings = await provider.embed(request)
         exchange.count(embeddings.usage)

@@ -60,7 +60,7 @@ class Services:
         cls, config: ServerConfig, catalogue: Catalogue, embeddings: EmbeddingCatalogue
     ) -> Services:
         """Build what the settings ask for; raises `ConfigError`."""
-        access = Access(config, catalogue)
+        access = Access(config)
         return cls(
             config,
             catalogue,
@@ -156,7 +156,6 @@ class _Answer:
             names, decoded.routing, exchange.caller, exchange.trace
         )
         exchange.model, exchange.session = provider.name, decoded.routing.session
-        self._services.access.check_model(exchange.caller, provider.name)
         request = await self._services.images.fetch(request)
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         metered = open_account(self._services.meter, exchange, request).metered(provider)
