@@ -6,6 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := $(VENV)/clients
 NODE_CLIENTS := tests/clients/node_modules/.package-lock.json
+WEB_SOURCES := $(wildcard web/*.* web/src/*.* web/src/*/*.*)
+WEB_BUILT := src/outrider/web/index.html
+WEB_CHECKED := web/node_modules/.checked
+WEB_CLIENTS := tests/web/node_modules/.package-lock.json
 LOG := $(VENV)/install.log
 MODEL ?= smollm2-135m-instruct
 TEST_DATA := bfcl-eval==2026.3.23
@@ -17,7 +21,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-kernels bench-serve bench-speculation bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
+.PHONY: browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-kernels bench-serve bench-speculation bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -25,6 +29,9 @@ help:
 	@echo "make setup    only install, into .venv"
 	@echo "make build    the same; run it after a change of the C++ kernels"
 	@echo "make clients  run real clients of every wire against a live server (ARGS= goes to pytest)"
+	@echo "make web      build the web page (Node 20 or newer); make serve does it where there is Node"
+	@echo "make browser  drive the page with Chromium against a live server"
+	@echo "make screenshots  draw the page's pictures into build/screenshots"
 	@echo "make parity   compare with torch and transformers"
 	@echo "make bench    measure side by side with llama-cpp-python (four minutes)"
 	@echo "make bench-avx2  the same with both sides held to AVX2 (builds llama.cpp for it)"
@@ -42,9 +49,21 @@ help:
 	@echo "make ci       lint, test, slow, clients, parity and sanitize"
 	@echo "make clean    remove .venv and everything built"
 
-serve: setup
+serve: setup $(WEB_BUILT)
 	@$(BIN)/outrider pull $(MODEL)
 	@exec $(BIN)/outrider serve $(MODEL) $(if $(PORT),--port $(PORT))
+
+web: $(WEB_BUILT)
+	@test -f $(WEB_BUILT)
+
+# Drives Debian's Chromium, so it is no part of `make test`.
+browser: $(VENV)/.installed $(WEB_BUILT) $(WEB_CHECKED) $(WEB_CLIENTS)
+	@$(BIN)/outrider pull $(MODEL)
+	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node --test --test-concurrency=1 --test-timeout=60000 $(or $(ARGS),tests/web/*.test.mjs)
+
+screenshots: $(VENV)/.installed $(WEB_BUILT) $(WEB_CLIENTS)
+	@$(BIN)/outrider pull $(MODEL)
+	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node tests/web/screenshots.mjs
 
 setup: $(VENV)/.installed
 build: $(VENV)/.installed
@@ -122,7 +141,7 @@ fix: $(VENV)/.extra-test
 ci: lint test slow clients parity sanitize
 
 clean:
-	rm -rf $(VENV) build dist tests/clients/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist tests/clients/node_modules tests/web/node_modules web/node_modules src/outrider/web .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # $(1) what is done, $(2) the command: quiet unless it fails.
 define quietly
@@ -188,6 +207,22 @@ $(NODE_CLIENTS): $(VENV)/.python tests/clients/package.json tests/clients/packag
 	npm ci --prefix tests/clients --no-audit --no-fund > $(LOG) 2>&1 || { tail -n 40 $(LOG); \
 	echo "installing clients for Node failed; the log is in $(LOG)" >&2; exit 1; }; touch $@; \
 	else echo "no Node 20 or newer with npm found: its clients are skipped"; fi
+
+# Without Node the API works, and / says how to build the page.
+$(WEB_BUILT): $(WEB_SOURCES)
+	@mkdir -p build
+	@if $(HAS_NODE); then echo "building the web page …"; \
+	{ npm ci --prefix web --omit=dev --no-audit --no-fund && npm run --prefix web build; } > build/web.log 2>&1 \
+	|| { tail -n 40 build/web.log; echo "building the web page failed; the log is in build/web.log" >&2; exit 1; }; \
+	else echo "no Node 20 or newer with npm found: the web page isn't built"; fi
+
+$(WEB_CHECKED): $(WEB_BUILT) $(WEB_SOURCES)
+	$(call quietly,checking the page's sources,npm ci --prefix web --no-audit --no-fund && npm run --prefix web check && npm test --prefix web)
+	@touch $@
+
+$(WEB_CLIENTS): tests/web/package.json tests/web/package-lock.json
+	$(call quietly,installing what drives a browser,npm ci --prefix tests/web --no-audit --no-fund)
+	@touch $@
 
 $(PEER): $(VENV)/.python benchmarks/llama_cpp_build.sh
 	$(call quietly,building llama-server of llama-cpp-python $(LLAMA_CPP) (ten minutes),sh benchmarks/llama_cpp_build.sh $(BIN)/python $(LLAMA_CPP) server $@)

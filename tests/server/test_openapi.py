@@ -33,7 +33,7 @@ from outrider.gateway.catalogue import Catalogue
 from outrider.server.app import build_app
 from outrider.server.health import Health, ModelHealth
 from outrider.server.openapi_operations import openapi_json
-from outrider.types import GenerationRequest, Usage
+from outrider.types import GenerationRequest, SamplingParams, Usage
 
 DOCUMENT: Any = json.loads(openapi_json())
 SCHEMAS: Any = DOCUMENT["components"]["schemas"]
@@ -70,6 +70,8 @@ def test_every_route_is_in_the_document_and_nothing_else() -> None:
     served = set()
     for route in build_app(ServerConfig(), Catalogue([])).routes:
         assert isinstance(route, Route)
+        if not route.include_in_schema:  # files of the web page
+            continue
         path = re.sub(r":\w+\}", "}", route.path)
         served |= {(path, method.lower()) for method in (route.methods or set()) - {"HEAD"}}
     listed = {(path, method) for path, item in DOCUMENT["paths"].items() for method in item}
@@ -220,3 +222,13 @@ def test_what_the_schema_of_a_field_refuses_the_codec_refuses(path: str, value: 
             continue
         with pytest.raises(InvalidRequest):
             wire.decode_request(msgspec.json.encode(changed), ENVELOPE)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/v1/chat/completions"])
+def test_a_chat_says_what_counts_where_nothing_is_set(path: str) -> None:
+    defaults = {
+        n: f["x-outrider-default"] for n, f in fields(path).items() if "x-outrider-default" in f
+    }
+    assert defaults["temperature"] == SamplingParams().temperature
+    assert defaults["min_p"] == 0
+    assert "seed" not in defaults

@@ -42,6 +42,7 @@ from outrider.server.openapi_operations import openapi_json
 from outrider.server.openrouter_pages import OpenRouterPages
 from outrider.server.queue_route import QueueRoute
 from outrider.server.replies import reply_headers
+from outrider.server.web import WebPage
 from outrider.server.workers_ai import WorkersAiRoutes
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Pages:
             Route("/openapi.json", self.openapi),
             Route("/healthz", self.healthz),
             Route("/metrics", self.metrics),
-            Route("/", self.index),
+            *WebPage(self.describe).routes(),
         ]
 
     async def models(self, http: Request) -> Response:
@@ -148,16 +149,15 @@ class Pages:
         """Give the metrics to Prometheus."""
         return Response(self._services.metrics.render(), media_type=CONTENT_TYPE)
 
-    async def index(self, http: Request) -> Response:
-        """Say what is served, for somebody who opens the address in a browser."""
+    def describe(self) -> str:
+        """Say what is served, for somebody who asks for the address without a browser."""
         names = ", ".join(entry.name for entry in self._services.catalogue.entries)
-        return Response(
+        return (
             f"Outrider serves {names}.\n\n"
             "POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/batches\n"
             "GET  /v1/models, /openapi.json, /healthz, /metrics\n"
             "POST /api/v1/chat/completions, /api/v1/completions, /api/v1/embeddings, /api/v1\n"
-            f"POST {WORKERS_AI_RUN.replace(':path', '')}\n",
-            media_type="text/plain",
+            f"POST {WORKERS_AI_RUN.replace(':path', '')}\n"
         )
 
 

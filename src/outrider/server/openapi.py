@@ -59,6 +59,8 @@ class Body:
     # Fields of several types, the last of which wins; then none is required.
     mixed: tuple[Any, ...] = ()
     schema: Schema | None = None
+    # What counts for a field that neither the request nor the model sets.
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,10 @@ class _Schemas:
             whole.pop("required", None)
         shown = {n: {**known.get(n, {}), **_note(t)} for n, t in body.treatments.items()}
         whole["properties"] = shown or known
+        for field_name in body.defaults.keys() & whole["properties"].keys():
+            field_schema = whole["properties"][field_name]
+            default = {"x-outrider-default": body.defaults[field_name]}
+            whole["properties"][field_name] = field_schema | default
         if "required" in whole:
             whole["required"] = [n for n in whole["required"] if n in whole["properties"]]
         return {"$ref": REF + prefix + name}

@@ -33,6 +33,7 @@ from outrider.server.openapi import Body, Operation, Schema, Wire, document, err
 from outrider.server.openapi_cloudflare import cloudflare_operations
 from outrider.server.openapi_keys import key_operations
 from outrider.server.openapi_statistics import statistics_operations
+from outrider.types import SamplingParams
 
 
 def _statuses(kinds: Iterable[type[OutriderError]]) -> set[int]:
@@ -58,9 +59,16 @@ def _openai_treatments(inert: Iterable[str], refused: Iterable[str], kind: Any) 
 _TEXT: Schema = {"type": "string"}
 _PRICE: Schema = {"type": "number", "minimum": 0}
 _LIMIT: Schema = {"type": "integer", "minimum": 1}
+# A default of the JSON itself would be wrong: a model may have its own.
+_NEUTRAL = {
+    name: value
+    for name, value in msgspec.structs.asdict(SamplingParams()).items()
+    if isinstance(value, int | float) and name != "n"
+}
 _CHAT = Body(
     openai_wire.ChatBody,
     _openai_treatments(openai_wire.CHAT_INERT, openai_wire.CHAT_REFUSED, openai_wire.ChatBody),
+    defaults=_NEUTRAL,
 )
 _COMPLETION = Body(
     openai_wire.CompletionBody,
@@ -108,6 +116,7 @@ _ROUTED_CHAT = Body(
     openrouter_request.CHAT_FIELDS,
     is_open=True,
     mixed=(openai_wire.CompletionBody, openai_wire.ChatBody, openrouter_request.OwnFields),
+    defaults=_NEUTRAL,
 )
 _ROUTED_TEXT = Body(
     openai_wire.CompletionBody,
