@@ -1,0 +1,94 @@
+// The page: conversations on the left, the chat in the middle, settings on the right.
+
+import { useEffect } from "preact/hooks";
+import { loadModels, models, modelsProblem, areModelsLoaded } from "./api/models";
+import { running, stopAll } from "./chat/send";
+import { addThread, announcement, changeSettings, conversation, startConversation, thread } from "./chat/store";
+import { MAX_THREADS } from "./chat/types";
+import { CodeDialog } from "./ui/CodeDialog";
+import { Composer } from "./ui/Composer";
+import { History } from "./ui/History";
+import { IconButton } from "./ui/icons";
+import { KeyDialog } from "./ui/KeyDialog";
+import { ModelPicker } from "./ui/ModelPicker";
+import { Palette } from "./ui/Palette";
+import { ProblemCard } from "./ui/ProblemCard";
+import { SettingsPanel } from "./ui/SettingsPanel";
+import { isHistoryOpen, isNarrow, isSettingsOpen, notice, open, theme } from "./ui/state";
+import { ThreadView } from "./ui/ThreadView";
+
+export function App() {
+  useShortcuts();
+  const { threads } = conversation.value;
+  return (
+    <div class="app" data-history={isHistoryOpen.value} data-settings={isSettingsOpen.value}>
+      {isHistoryOpen.value && <History />}
+      <div class="middle">
+        <Header />
+        <main aria-label="Playground">
+          <Trouble />
+          <div class="threads" data-count={threads.length}>
+            {threads.map((one, index) => <ThreadView key={index} thread={one} index={index} isAlone={threads.length === 1} />)}
+          </div>
+          <Composer />
+        </main>
+      </div>
+      {isSettingsOpen.value && <SettingsPanel />}
+      {open.value === "palette" && <Palette />}
+      {open.value === "code" && <CodeDialog />}
+      {open.value === "keys" && <KeyDialog />}
+      <div class="hidden" aria-live="polite">{announcement.value}</div>
+      <div class="notice" role="status" data-shown={notice.value !== ""}>{notice.value}</div>
+    </div>
+  );
+}
+
+function Header() {
+  const isDark = theme.value === "dark" || (theme.value === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
+  const { threads } = conversation.value;
+  return (
+    <header class="top">
+      <IconButton icon="menu" label="Conversations" pressed={isHistoryOpen.value} onClick={() => toggle(isHistoryOpen, isSettingsOpen)} />
+      <a class="wordmark" href="/" onClick={(event) => { event.preventDefault(); startConversation(); }}>Outrider</a>
+      {threads.length === 1 && <ModelPicker label="Model of the chat" value={thread.value.model} onChange={(model) => changeSettings({ model })} />}
+      <span class="spring" />
+      <IconButton icon="columns" label="Compare: add a pane" disabled={threads.length >= MAX_THREADS} onClick={addThread} />
+      <IconButton icon="code" label="View code" onClick={() => (open.value = "code")} />
+      <IconButton icon={isDark ? "sun" : "moon"} label={isDark ? "Light theme" : "Dark theme"} class="theme" onClick={() => (theme.value = isDark ? "light" : "dark")} />
+      <IconButton icon="key" label="Enter a key" class="key" onClick={() => (open.value = "keys")} />
+      <IconButton icon="sliders" label="Settings" pressed={isSettingsOpen.value} onClick={() => toggle(isSettingsOpen, isHistoryOpen)} />
+    </header>
+  );
+}
+
+function toggle(panel: typeof isHistoryOpen, other: typeof isHistoryOpen): void {
+  panel.value = !panel.value;
+  if (panel.value && isNarrow()) other.value = false;
+}
+
+/** What keeps every answer from coming: no server, no key, no model. */
+function Trouble() {
+  const retry = <button type="button" class="primary" onClick={() => void loadModels()}>Try again</button>;
+  if (modelsProblem.value) return <div class="trouble"><ProblemCard problem={modelsProblem.value}>{retry}</ProblemCard></div>;
+  if (areModelsLoaded.value && models.value.length === 0) {
+    const detail = "Stop it and start it with one, such as: outrider serve smollm2-135m-instruct (or make serve), which fetches a small model.";
+    return <div class="trouble"><ProblemCard problem={{ kind: "model", title: "The server has no model", detail }}>{retry}</ProblemCard></div>;
+  }
+  return null;
+}
+
+function useShortcuts(): void {
+  useEffect(() => {
+    const onKeyDown = (event: KeyboardEvent) => {
+      if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        open.value = open.value === "palette" ? "none" : "palette";
+      } else if (event.key === "Escape" && open.value === "none") {
+        if (running.value.size) stopAll();
+        else if (isNarrow()) isHistoryOpen.value = isSettingsOpen.value = false;
+      }
+    };
+    window.addEventListener("keydown", onKeyDown);
+    return () => window.removeEventListener("keydown", onKeyDown);
+  }, []);
+}

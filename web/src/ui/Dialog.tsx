@@ -1,0 +1,27 @@
+// A dialog that keeps the focus inside and closes with Escape: the browser's own.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { IconButton } from "./icons";
+import { open } from "./state";
+
+export function Dialog({ title, children, class: name = "" }: { title: string; children: ComponentChildren; class?: string }) {
+  const element = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const dialog = element.current!;
+    dialog.showModal();
+    return () => dialog.close();
+  }, []);
+  const close = () => (open.value = "none");
+  return (
+    <dialog
+      ref={element} class={name} aria-label={title} onClose={close}
+      onClick={(event) => event.target === element.current && close()}
+    >
+      <div class="dialog-body">
+        <header><h2>{title}</h2><IconButton icon="close" label="Close" onClick={close} /></header>
+        {children}
+      </div>
+    </dialog>
+  );
+}
