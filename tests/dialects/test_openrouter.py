@@ -433,17 +433,6 @@ def test_required_parameters_are_refused_instead_of_ignored(
 
 
 @BOTH
-def test_parameters_that_have_an_effect_may_be_required(wire: OpenRouter):
-    strict = {"require_parameters": True}
-    effective = {"temperature": 0.5, "user": "ann", "usage": {"include": True}, "plugins": []}
-    required = decode(wire, **effective, provider=strict)
-    assert required.request == decode(wire, **effective).request
-    assert required.routing.require_parameters
-    routed = decode(wire, provider={**strict, "mood": ["deepinfra"]})
-    assert routed.ignored == ("provider.mood",)
-
-
-@BOTH
 def test_two_efforts_have_to_agree(wire: OpenRouter):
     low = {"effort": "low"}
     assert decode(wire, reasoning=low, reasoning_effort="low") == decode(wire)

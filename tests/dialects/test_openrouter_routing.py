@@ -173,6 +173,14 @@ def test_a_session_is_the_bodys_then_the_headers_then_the_caches() -> None:
         assert caught.value.param == param
 
 
+def test_parameters_that_have_an_effect_may_be_required() -> None:
+    effective = {"temperature": 0.5, "user": "ann", "usage": {"include": True}, "plugins": []}
+    required = decode(provider={"require_parameters": True, "mood": ["x"]}, **effective)
+    assert required.request == decode(**effective).request
+    assert required.routing.require_parameters
+    assert required.ignored == ("provider.mood",), "a wish about hosts isn't a parameter"
+
+
 def test_a_text_completion_has_the_same_fields() -> None:
     body = {"model": "m:nitro", "prompt": "Hi", "provider": {"only": ["a"]}, "session_id": "s"}
     decoded = COMPLETIONS.decode_request(json.dumps(body).encode(), Envelope(request_id="r"))
