@@ -240,7 +240,9 @@ def test_the_streams_of_the_pages_are_what_their_wire_reads(dialect: Dialect, ex
 
 
 @pytest.mark.real_model
-@pytest.mark.parametrize("example", examples("sh", "docs/cli.md", "docs/batches.md", *WIRE_PAGES))
+@pytest.mark.parametrize(
+    "example", examples("sh", "docs/cli.md", "docs/keys.md", "docs/batches.md", *WIRE_PAGES)
+)
 def test_shell_examples_run(example: str, address: str, bin_folder: Path) -> None:
     if '"functions"' in example and not HAS_MINI_RACER:
         pytest.skip("mini-racer isn't installed: outrider[functions]")

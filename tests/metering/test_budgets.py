@@ -39,7 +39,13 @@ def test_periods_begin_at_midnight_on_mondays_and_firsts_in_utc(moment: datetime
     moment = moment.replace(tzinfo=UTC)
     day = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     begins = (day, day - timedelta(days=day.weekday()), day.replace(day=1))
-    assert periods_of(moment.timestamp()) == tuple(int(begin.timestamp()) for begin in begins)
+    periods = periods_of(moment.timestamp())
+    assert periods == tuple(int(begin.timestamp()) for begin in begins)
+    for reset in ("daily", "weekly", "monthly"):
+        end_s = periods.end_of(reset)
+        assert end_s is not None
+        assert getattr(periods_of(end_s), reset) == end_s > moment.timestamp()
+        assert getattr(periods_of(end_s - 1), reset) == getattr(periods, reset)
 
 
 def test_two_hundred_requests_on_the_last_cent_spend_no_more_than_it() -> None:

@@ -24,7 +24,7 @@ USAGE = [
     for kind in ("usage", "byok_usage")
     for period in ("", "_daily", "_weekly", "_monthly")
 ]
-# What OpenRouter's OpenAPI file (November 2026) requires.
+# What OpenRouter's OpenAPI file and its Python client require (November 2026).
 LIMITS = ["limit", "limit_remaining", "limit_reset", "include_byok_in_limit"]
 OWN_FIELDS = {
     *USAGE,
@@ -36,6 +36,12 @@ OWN_FIELDS = {
     "creator_user_id",
     "rate_limit",
     "expires_at",
+    "organization_id",
+    "workspace_id",
+    "allowed_data_regions",
+    "budgets",
+    "effective_budget",
+    "free_model_daily_requests",
 }
 ROW_FIELDS = {
     *USAGE,
@@ -49,6 +55,8 @@ ROW_FIELDS = {
     "creator_user_id",
     "workspace_id",
     "expires_at",
+    "external_user",
+    "last_used_at",
 }
 OUR_FIELDS = {"allowed_models", "requests_per_minute", "tokens_per_minute"}
 
@@ -87,9 +95,10 @@ def test_a_key_is_made_used_changed_and_deleted(server: Running) -> None:
     assert row["hash"] == id_of(secret)
     assert (row["limit"], row["limit_remaining"], row["limit_reset"]) == (50, 50, "monthly")
     assert row["expires_at"] == "2099-12-31T23:59:59Z"
-    assert row["updated_at"] is None
+    assert row["updated_at"] is row["last_used_at"] is None
     assert chat(server, secret) == 200
     path = f"/keys/{row['hash']}"
+    assert ask(server, "GET", path).json()["data"]["last_used_at"] is not None
     changed = ask(server, "PATCH", path, {"disabled": True, "name": "other"}).json()["data"]
     assert (changed["disabled"], changed["name"], changed["limit"]) == (True, "other", 50)
     assert changed["updated_at"] is not None
@@ -114,7 +123,9 @@ def test_keys_are_listed_in_pages_without_secrets_disabled_or_management_keys(
     reply = ask(server, "GET", "/keys")
     names = [row["name"] for row in reply.json()["data"]]
     assert {"infer", "narrow", "slow", "listed"} <= set(names)
-    assert not {"manage", "disabled", "hidden"} & set(names)
+    assert not {"manage", "disabled", "expired", "hidden"} & set(names)
+    late = ask(server, "GET", "/keys?include_expired=true").json()["data"]
+    assert "expired" in {row["name"] for row in late}
     assert secret.removeprefix("sk-or-v1-") not in reply.body.decode()
     every = ask(server, "GET", "/keys?include_disabled=true").json()["data"]
     assert {"disabled", "hidden"} <= {row["name"] for row in every}
@@ -130,6 +141,18 @@ def test_a_key_sees_itself(secret: str, server: Running) -> None:
     assert own["is_management_key"] == own["is_provisioning_key"] == (secret == "manage")
     assert own["rate_limit"].keys() == {"requests", "interval", "note"}
     assert own["rate_limit"]["requests"] == KEYS[secret].get("requests_per_minute", -1)
+
+
+def test_a_key_sees_its_budget_and_when_that_begins_anew(server: Running) -> None:
+    secret, _ = make(server, limit=2, limit_reset="daily")
+    own = ask(server, "GET", "/key", secret=secret).json()["data"]
+    (budget,) = own["budgets"]
+    assert budget == own["effective_budget"]
+    assert (budget["scope"], budget["reset_interval"]) == ("key_limit", "daily")
+    assert (budget["limit_usd"], budget["spend_usd"], budget["remaining_usd"]) == (2, 0, 2)
+    assert budget["resets_at"].endswith("T00:00:00Z")
+    free = ask(server, "GET", "/key", secret="infer").json()["data"]
+    assert (free["budgets"], free["effective_budget"]) == ([], None)
 
 
 def test_credits_are_what_was_spent_and_what_may_be(server: Running) -> None:

@@ -18,6 +18,7 @@ from outrider.errors import InvalidRequest, UnsupportedParameter
 
 WORKSPACE = "00000000-0000-0000-0000-000000000000"
 ROWS_PER_PAGE = 100
+NO_QUOTA = 10**9
 DEPRECATED = "This field is deprecated and safe to ignore."
 
 Dollars = Annotated[float, Meta(ge=0)]
@@ -48,6 +49,7 @@ class KeyChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     limit: Dollars | UnsetType | None = UNSET
     limit_reset: Reset | UnsetType | None = UNSET
     include_byok_in_limit: bool | UnsetType = UNSET  # inert
+    workspace_id: str | UnsetType = UNSET
     allowed_models: list[str] | UnsetType = UNSET
     requests_per_minute: PerMinute | UnsetType | None = UNSET
     tokens_per_minute: PerMinute | UnsetType | None = UNSET
@@ -80,7 +82,9 @@ class KeyRow(Spent, kw_only=True):
     created_at: str
     updated_at: str | None
     expires_at: str | None
+    last_used_at: str | None
     creator_user_id: None = None
+    external_user: None = None
     workspace_id: str = WORKSPACE
     allowed_models: list[str]
     requests_per_minute: int | None
@@ -95,6 +99,28 @@ class RateLimit(msgspec.Struct, kw_only=True):
     note: str = DEPRECATED
 
 
+class KeyBudget(msgspec.Struct, kw_only=True):
+    """A budget that requests of a key have to fit into: the key's own limit."""
+
+    scope: str = "key_limit"
+    budget_id: None = None
+    guardrail_id: None = None
+    limit_usd: float
+    spend_usd: float
+    remaining_usd: float
+    reset_interval: str | None
+    resets_at: str | None
+    include_byok: bool = False
+
+
+class FreeRequests(msgspec.Struct):
+    """A quota of free models, of which there is none here."""
+
+    limit: int = NO_QUOTA
+    remaining: int = NO_QUOTA
+    used: int = 0
+
+
 class OwnKey(Spent, kw_only=True):
     """The key that a request came with."""
 
@@ -103,7 +129,13 @@ class OwnKey(Spent, kw_only=True):
     is_management_key: bool
     is_provisioning_key: bool
     creator_user_id: None = None
+    organization_id: None = None
+    workspace_id: str = WORKSPACE
     expires_at: str | None
+    allowed_data_regions: list[str] = msgspec.field(default_factory=lambda: ["global"])
+    budgets: list[KeyBudget]
+    effective_budget: KeyBudget | None
+    free_model_daily_requests: FreeRequests = msgspec.field(default_factory=FreeRequests)
     rate_limit: RateLimit
 
 
@@ -156,6 +188,7 @@ class ListQuery(msgspec.Struct):
 
     offset: int = 0
     has_disabled: bool = False
+    has_expired: bool = False
 
 
 def read_new_key(body: bytes) -> NewKey:
@@ -169,18 +202,27 @@ def read_new_key(body: bytes) -> NewKey:
 
 def read_change(body: bytes) -> KeyChange:
     """Read the body that changes a key; raises `InvalidRequest`."""
-    return decode_json(body, KeyChange)
+    change = decode_json(body, KeyChange)
+    if change.workspace_id is not UNSET:
+        check_workspace(change.workspace_id)
+    return change
 
 
 def read_query(query: Mapping[str, str]) -> ListQuery:
     """Read which keys are wanted; raises `InvalidRequest`."""
     check_workspace(query.get("workspace_id"))
-    offset, disabled = query.get("offset", "0") or "0", query.get("include_disabled", "false")
+    offset = query.get("offset", "0") or "0"
     if not (offset.isascii() and offset.isdigit() and len(offset) < 10):
         raise InvalidRequest("offset must be a whole number of at least 0", "offset")
-    if disabled.lower() not in ("true", "false"):
-        raise InvalidRequest("include_disabled must be true or false", "include_disabled")
-    return ListQuery(int(offset), disabled.lower() == "true")
+    disabled, expired = (_read_flag(query, f"include_{what}") for what in ("disabled", "expired"))
+    return ListQuery(int(offset), disabled, expired)
+
+
+def _read_flag(query: Mapping[str, str], name: str) -> bool:
+    text = query.get(name, "false").lower()
+    if text not in ("true", "false"):
+        raise InvalidRequest(f"{name} must be true or false", name)
+    return text == "true"
 
 
 def check_workspace(workspace_id: str | None) -> None:

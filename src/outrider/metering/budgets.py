@@ -39,6 +39,18 @@ class Periods(NamedTuple):
     weekly: int
     monthly: int
 
+    def end_of(self, reset: LimitReset | None) -> int | None:
+        """Give when a limit that is reset so begins anew; None for never."""
+        match reset:
+            case "daily":
+                return self.daily + DAY_S
+            case "weekly":
+                return self.weekly + 7 * DAY_S
+            case "monthly":  # some time in the next month, and the month of that
+                return _periods_of_day(self.monthly // DAY_S + 31).monthly
+            case None:
+                return None
+
 
 @lru_cache(maxsize=2)
 def _periods_of_day(day: int) -> Periods:
@@ -61,6 +73,7 @@ class Usage:
     weekly: int = 0
     monthly: int = 0
     reserved: int = 0
+    last_used_s: int | None = None  # since the server started
     periods: Periods = field(default_factory=lambda: Periods(0, 0, 0))
 
     def advance(self, periods: Periods) -> None:
@@ -131,7 +144,9 @@ class Budgets:
     def take_request(self, caller: Caller) -> None:
         """Count a request of a caller; raises `RateLimited`."""
         if key := self._keyring.get(caller.key):
-            self.rates.take_request(key, self._clock())
+            now_s = self._clock()
+            self.rates.take_request(key, now_s)
+            self.usage_of(key.id).last_used_s = int(now_s)
 
     def reserve(self, caller: Caller, cost_microusd: int, tokens: int = 0) -> Reservation:
         """Set aside what a request may cost and use; raises `PaymentRequired` or `RateLimited`.

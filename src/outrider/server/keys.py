@@ -42,13 +42,15 @@ class KeysApi:
         key = self._access.keyring.get(caller_of(http.scope).key)
         if key is None:
             raise Unauthorized("the request has no key that is known here")
-        is_management = key.kind == "management"
+        is_management, budget = key.kind == "management", self._budget(key)
         shown = wire.OwnKey(
             **self._spent(key),
             label=key.label,
             is_management_key=is_management,
             is_provisioning_key=is_management,
             expires_at=_time(key.expires_s),
+            budgets=[] if budget is None else [budget],
+            effective_budget=budget,
             rate_limit=wire.RateLimit(requests=key.requests_per_minute or -1),
         )
         return _json(wire.ThisKey(shown))
@@ -56,7 +58,9 @@ class KeysApi:
     async def list(self, http: Request) -> Response:
         """List a page of keys, oldest first."""
         query = wire.read_query(http.query_params)
-        keys = [key for key in self._living() if query.has_disabled or not key.is_disabled]
+        now_s = time.time()
+        hidden = {"" if query.has_disabled else "disabled", "" if query.has_expired else "expired"}
+        keys = [key for key in self._living() if key.fault(now_s) not in hidden - {""}]
         page = keys[query.offset : query.offset + wire.ROWS_PER_PAGE]
         return _json(wire.KeyList([self._row(key) for key in page]))
 
@@ -132,9 +136,23 @@ class KeysApi:
             created_at=_time(key.created_s) or "",
             updated_at=_time(key.updated_s),
             expires_at=_time(key.expires_s),
+            last_used_at=_time(self._access.budgets.usage_of(key.id).last_used_s),
             allowed_models=list(key.allowed_models),
             requests_per_minute=key.requests_per_minute,
             tokens_per_minute=key.tokens_per_minute,
+        )
+
+    def _budget(self, key: Key) -> wire.KeyBudget | None:
+        if key.limit_microusd is None:
+            return None
+        usage = self._access.budgets.usage_of(key.id)
+        spent = usage.of(key.limit_reset)
+        return wire.KeyBudget(
+            limit_usd=key.limit_microusd / MICRO,
+            spend_usd=spent / MICRO,
+            remaining_usd=(key.limit_microusd - spent) / MICRO,
+            reset_interval=key.limit_reset,
+            resets_at=_time(usage.periods.end_of(key.limit_reset)),
         )
 
     def _spent(self, key: Key) -> dict[str, Any]:
@@ -157,7 +175,8 @@ def _changes(body: wire.KeyChange) -> dict[str, Any]:
         for name in body.__struct_fields__
         if (value := getattr(body, name)) is not UNSET
     }
-    given.pop("include_byok_in_limit", None)
+    for name in ("include_byok_in_limit", "workspace_id"):
+        given.pop(name, None)
     changes: dict[str, Any] = {}
     for name, value in given.items():
         match name:

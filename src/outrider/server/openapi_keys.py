@@ -12,6 +12,7 @@ _WIRE = Wire("OpenRouter", errors((400, 401, 403, 404, 408, 413, 500, 503), Rout
 _KEYS, _KEY = "/api/v1/keys", "/api/v1/keys/{hash}"
 _QUERY: dict[str, Schema] = {
     "include_disabled": {"type": "string", "enum": ["true", "false"]},
+    "include_expired": {"type": "string", "enum": ["true", "false"]},
     "offset": {"type": "integer", "minimum": 0, "maximum": 10**9 - 1},
     "workspace_id": {"type": "string", "enum": [keys.WORKSPACE]},
 }
