@@ -23,6 +23,7 @@ from outrider.metering.keys import Key, id_of
 from outrider.routing_types import Caller
 from outrider.server.access import Access, check_model, need_of, needs_keys
 from outrider.server.app import build_app
+from outrider.storage.folder import DataFolder
 from server.keyed import database_of, keyed_server, secret_key
 from server.scripted import MODEL, Running
 from storage.records import run
@@ -233,3 +234,31 @@ def test_what_another_process_changes_holds_within_two_seconds(
     asyncio.run(turns_to("late", 401))
     run(database_of(folder), lambda c: change_key(c, late.id, {"is_disabled": False}, 6))
     asyncio.run(turns_to("late", 200))
+
+
+def start(auth: str, folder: Path) -> None:
+    """Start what a server has besides its routes, and close it again."""
+
+    async def main() -> None:
+        app = build_app(ServerConfig(auth=auth, data_dir=str(folder)), Catalogue([]))
+        try:
+            await app.state.data.start()
+        finally:
+            await app.state.data.close()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_needs_keys_starts_with_one_and_not_without(tmp_path: Path) -> None:
+    start("off", tmp_path)
+    with pytest.raises(ConfigError, match="there are none; create the first with `outrider keys"):
+        start("on", tmp_path)
+    run(database_of(tmp_path), lambda c: add_key(c, secret_key("first", kind="management")))
+    start("on", tmp_path)
+
+
+def test_a_server_that_needs_keys_does_not_start_without_their_folder(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    with pytest.raises(ConfigError, match="in use by another Outrider"):
+        start("on", tmp_path)
+    folder.close()
