@@ -4,6 +4,7 @@ import temml from "temml";
 import { setSanitisedMath } from "./sanitise";
 
 const MAX_LENGTH = 5_000;
+const STYLE = /(<[^<>]*?)\sstyle="[^"]*"/g;
 
 export function drawMath(root: Element): void {
   for (const element of root.querySelectorAll("span.math[data-tex]")) {
@@ -14,7 +15,9 @@ export function drawMath(root: Element): void {
     // What isn't a formula stays as it was written; macros may not expand without end.
     try {
       const options = { displayMode, throwOnError: true, trust: false, maxExpand: 200, maxSize: [20, 20] };
-      setSanitisedMath(element, temml.renderToString(tex, options as object));
+      // The policy forbids style attributes, and would complain of them even while they are parsed.
+      const markup = temml.renderToString(tex, options as object).replace(STYLE, "$1");
+      setSanitisedMath(element, markup);
       element.setAttribute("data-drawn", "");
     } catch {
       element.setAttribute("title", "This isn't a formula that can be drawn.");

@@ -3,15 +3,19 @@
 import type { Facts as AnswerFacts } from "../chat/types";
 import { count, dollars, seconds } from "./format";
 
+const MIN_RATE_S = 0.05;
+
 export function Facts({ facts }: { facts: AnswerFacts }) {
   const { usage, firstTokenS, totalS, provider, model } = facts;
   const decodeS = totalS - (firstTokenS ?? totalS);
-  const speed = usage && usage.completion_tokens > 1 && decodeS > 0 ? (usage.completion_tokens - 1) / decodeS : null;
+  const attempts = facts.attempts.split(",").length;
+  // Over less than this a rate says more about the network than about the model.
+  const speed = usage && usage.completion_tokens > 1 && decodeS > MIN_RATE_S ? (usage.completion_tokens - 1) / decodeS : null;
   const cached = usage?.prompt_tokens_details?.cached_tokens ?? 0;
   return (
     <dl class="facts">
       <Fact name="Model" value={provider ? `${model} · ${provider}` : model} title={facts.attempts && `asked: ${facts.attempts}`} />
-      {facts.attempts.includes(",") && <Fact name="Attempts" value={facts.attempts} />}
+      {attempts > 1 && <Fact name="Attempts" value={`${attempts} attempts`} title={`asked: ${facts.attempts}`} />}
       {usage && (
         <>
           <Fact name="Prompt" value={`${count(usage.prompt_tokens)} in`} title={cached ? `${count(cached)} of them from the cache` : undefined} />

@@ -60,7 +60,7 @@ function NumberControl({ parameter, id, value, set, isDisabled, fallback }: Cont
       {hasSlider && (
         <input
           type="range" aria-label={`${parameter.name}, slider`} min={minimum} max={maximum} step={step} disabled={isDisabled}
-          value={typeof value === "number" ? value : Number(fallback) || minimum}
+          value={typeof value === "number" ? value : Number.isFinite(Number(fallback)) ? Number(fallback) : minimum}
           onInput={(event) => take(event.currentTarget.value)}
         />
       )}

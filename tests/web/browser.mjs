@@ -1,0 +1,102 @@
+// A live server with the default model, the front before it, and Debian's Chromium. A page fails its
+// test by a console error, an exception, or a request to anywhere else.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { chromium } from "playwright-core";
+import { startFront } from "./front.mjs";
+
+const PYTHON = process.env.OUTRIDER_PYTHON ?? "python3";
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const MODEL = process.env.OUTRIDER_MODEL ?? "smollm2-135m-instruct";
+const OPTIONS = [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+];
+
+/** Start everything; `close` stops it. */
+export async function start() {
+  const { url, stop } = await startServer();
+  const front = await startFront(url);
+  const browser = await chromium.launch({ executablePath: CHROMIUM, args: OPTIONS });
+  const close = async () => {
+    await browser.close();
+    front.close();
+    await stop();
+  };
+  return { url, front, browser, close };
+}
+
+async function startServer() {
+  if (process.env.OUTRIDER_URL) return { url: process.env.OUTRIDER_URL, stop: async () => {} };
+  const server = spawn(PYTHON, ["-m", "outrider", "serve", MODEL, "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+  const url = await new Promise((resolve, reject) => {
+    let said = "";
+    server.stdout.on("data", (data) => {
+      said += data;
+      const found = /http:\/\/127\.0\.0\.1:\d+/.exec(said);
+      if (found) resolve(found[0]);
+    });
+    server.on("exit", (code) => reject(new Error(`the server ended with ${code}: ${said}`)));
+  });
+  const stop = () => new Promise((resolve) => {
+    server.removeAllListeners("exit");
+    server.on("exit", resolve);
+    server.kill("SIGTERM");
+  });
+  return { url, stop };
+}
+
+/** Run a test in a page of its own, with what a person sees afterwards checked for errors. */
+export async function inPage(session, options, work) {
+  const { front, browser } = session;
+  Object.assign(front, { asked: [], script: [], models: null, isDown: false });
+  const { allowed = [], path = "/", ...rest } = options;
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...rest });
+  await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: front.url });
+  const wrong = [];
+  context.on("request", (request) => {
+    if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(front.url)) wrong.push(`left for ${request.url()}`);
+  });
+  const page = await context.newPage();
+  page.on("console", (message) => {
+    const text = `${message.text()} ${message.location().url}`;
+    if (message.type() === "error" && !allowed.some((pattern) => pattern.test(text))) wrong.push(text);
+  });
+  page.on("pageerror", (error) => wrong.push(String(error)));
+  page.on("dialog", (dialog) => {
+    wrong.push(`a dialog: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  page.setDefaultTimeout(15_000);
+  try {
+    await page.goto(front.url + path);
+    await page.getByLabel("Your message").waitFor();
+    await work(page, front, context);
+    assert.deepEqual(wrong, []);
+  } finally {
+    await context.close();
+  }
+}
+
+export const answers = (page) => page.getByRole("article", { name: "Answer" });
+
+export const said = (page, text) => page.locator(".markdown", { hasText: text }).first().waitFor();
+
+/** Write a message, send it and wait until the answer is complete. */
+export async function ask(page, text) {
+  const before = await page.getByRole("button", { name: "Answer again" }).count();
+  await page.getByLabel("Your message").fill(text);
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Answer again" }).nth(before).waitFor();
+}
+
+export async function setParameter(page, name, value) {
+  await page.locator(`#parameter-${name}`).fill(String(value));
+}
+
+export async function openSection(page, title) {
+  await page.locator("summary", { hasText: title }).click();
+}
+
+export const last = (list) => list[list.length - 1];

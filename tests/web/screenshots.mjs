@@ -1,0 +1,83 @@
+// Draws the page in both themes, wide and narrow, into build/screenshots.
+
+import { mkdirSync } from "node:fs";
+import { ask, inPage, openSection, setParameter, start } from "./browser.mjs";
+import { says } from "./front.mjs";
+
+const OUT = "build/screenshots";
+mkdirSync(OUT, { recursive: true });
+
+const ANSWER = [
+  "A lighthouse lens gathers the light of a small lamp into one beam. Fresnel’s idea, from 1822, was to keep only the surfaces that bend light:\n\n",
+  "1. a **bull’s-eye** in the middle,\n2. rings of *prisms* around it,\n3. and mirrors of glass at the edge.\n\n",
+  "How far it is seen follows from the height $h$ of the lamp, with $R$ the radius of the Earth:\n\n$$d \\approx \\sqrt{2 R h}$$\n\n",
+  "```python\nfrom math import sqrt\n\ndef horizon_km(height_m: float) -> float:\n    \"\"\"Distance of the horizon, without refraction.\"\"\"\n    return sqrt(2 * 6371 * height_m / 1000)\n```\n\n",
+  "| Lighthouse | Height | Seen from |\n|---|---|---|\n| Île Vierge | 82.5 m | 32 km |\n| Bell Rock | 36 m | 21 km |\n",
+];
+const QUESTION = "How does a lighthouse lens work, and how far can one see it?";
+
+async function chat(page, front) {
+  front.script.push(says(ANSWER));
+  await ask(page, QUESTION);
+  await page.locator("math msqrt").waitFor();
+  await page.locator(".hljs-keyword").first().waitFor();
+  await page.locator(".scroller").evaluate((element) => element.scrollTo(0, 0));
+}
+
+const SCENES = {
+  async welcome() {},
+  chat,
+  async compare(page, front) {
+    await page.getByRole("button", { name: "Settings", exact: true }).click();
+    await page.getByRole("button", { name: "Compare: add a pane" }).click();
+    front.script.push(says(ANSWER.slice(0, 2)), says(["It bends the light of a lamp into one beam, ring by ring."]));
+    await page.getByLabel("Your message").fill(QUESTION);
+    await page.keyboard.press("Enter");
+    await page.locator(".facts").nth(1).waitFor();
+  },
+  async tokens(page) {
+    await setParameter(page, "max_tokens", 60);
+    await setParameter(page, "top_logprobs", 5);
+    await setParameter(page, "seed", 7);
+    await ask(page, "What is a lighthouse?");
+    await page.getByRole("button", { name: "Show tokens" }).click();
+    await page.locator(".token").nth(12).hover();
+  },
+  async tools(page, front) {
+    await openSection(page, "Tools");
+    await page.getByRole("button", { name: "Put in an example" }).first().click();
+    const call = { index: 0, id: "c", function: { name: "get_weather", arguments: '{"city": "Brest"}' } };
+    front.script.push(says([], { delta: { tool_calls: [call] } }));
+    await ask(page, "Is there fog at Île Vierge?");
+    await page.locator(".settings .panel-body").evaluate((element) => element.scrollTo(0, 1e6));
+  },
+  async code(page) {
+    await page.getByLabel("Your message").fill(QUESTION);
+    await page.getByRole("button", { name: "View code" }).click();
+    await page.getByRole("button", { name: "Python" }).click();
+    await page.locator(".hljs-keyword").first().waitFor();
+  },
+  async trouble(page, front) {
+    front.script.push(says(ANSWER.slice(0, 1), { cut: true }));
+    await ask(page, QUESTION);
+  },
+};
+
+const session = await start();
+for (const colorScheme of ["light", "dark"]) {
+  for (const [name, scene] of Object.entries(SCENES)) {
+    await draw(`${name}-${colorScheme}`, scene, { colorScheme, viewport: { width: 1360, height: 850 } });
+  }
+  await draw(`phone-${colorScheme}`, chat, { colorScheme, viewport: { width: 360, height: 740 } });
+}
+await session.close();
+
+async function draw(name, scene, options) {
+  await inPage(session, { ...options, allowed: [/./] }, async (page, front) => {
+    await page.getByLabel("Model of the chat").waitFor();
+    await scene(page, front);
+    await page.waitForTimeout(250);
+    await page.screenshot({ path: `${OUT}/${name}.png` });
+  });
+  console.log(`${OUT}/${name}.png`);
+}
