@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialects.openrouter_schemas import check
+from outrider.dialects import openrouter_generation
 from outrider.dialects import openrouter_statistics as wire
 from outrider.dialects.openrouter_statistics import Window, begin_s, period_begin_s
 from outrider.errors import InvalidRequest, UnsupportedParameter
@@ -46,14 +47,14 @@ def test_a_generation_has_the_form_of_openrouters_file() -> None:
         status=200, error_code="", finish_reason="stop", native_reason="eos", duration_ms=100,
         is_streamed=True,
     )  # fmt: skip
-    answer = json.loads(wire.encode_generation(full, {"local": "Outrider"}, "eu"))
+    answer = json.loads(openrouter_generation.encode_generation(full, {"local": "Outrider"}, "eu"))
     data = answer["data"]
     assert (data["total_cost"], data["usage"], data["cache_discount"]) == (0.0015, 0.0015, 0.0002)
     assert (data["provider_name"], data["data_region"]) == ("Outrider", "europe")
     assert (data["latency"], data["generation_time"]) == (100, 90)
     assert data["created_at"] == "2026-09-21T14:13:20.123+00:00"
     assert [each["status"] for each in data["provider_responses"]] == [503, 200]
-    failed = json.loads(wire.encode_generation(generation(), {}, None))
+    failed = json.loads(openrouter_generation.encode_generation(generation(), {}, None))
     assert (failed["data"]["provider_name"], failed["data"]["finish_reason"]) == (None, "error")
     for each in answer["data"]["provider_responses"]:
         del each["provider_name"]  # its file knows its own hosts only

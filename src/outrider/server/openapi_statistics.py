@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outrider.dialects import openrouter_generation
 from outrider.dialects import openrouter_statistics as kinds
 from outrider.dialects.openrouter_answers import RoutedError
 from outrider.dialects.openrouter_keys import WORKSPACE
@@ -37,7 +38,7 @@ def statistics_operations() -> list[Operation]:
     return [
         Operation(
             "GET", "/api/v1/generation", "Show what a request used and cost.", _WIRE,
-            (kinds.GenerationAnswer,), query={"id": _TEXT}, statuses=(*read, 404),
+            (openrouter_generation.GenerationAnswer,), query={"id": _TEXT}, statuses=(*read, 404),
         ),
         Operation(
             "GET", "/api/v1/activity", "Show what endpoints did in the last thirty days.", _WIRE,

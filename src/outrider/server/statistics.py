@@ -7,6 +7,7 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
+from outrider.dialects import openrouter_generation as record
 from outrider.dialects import openrouter_statistics as wire
 from outrider.errors import NotFound
 from outrider.gateway.endpoint import Host
@@ -28,7 +29,10 @@ class StatisticsApi:
 
     async def generation(self, http: Request) -> Response:
         """Show a request to the key that sent it, or to a management key."""
-        wanted, caller = wire.read_generation_id(http.query_params), caller_of(http.scope)
+        wanted, caller = (
+            record.read_generation_id(http.query_params),
+            caller_of(http.scope),
+        )
         await self._ledger.flush()
         found = await self._storage.run(statistics.find_generation, wanted)
         is_seen = found and (found.key == caller.key or caller.kind == "management")
@@ -37,7 +41,7 @@ class StatisticsApi:
         hosts = self._hosts()
         host = hosts.get(found.provider)
         names = {name: each.display_name for name, each in hosts.items()}
-        return _json(wire.encode_generation(found, names, host.region if host else None))
+        return _json(record.encode_generation(found, names, host.region if host else None))
 
     async def activity(self, http: Request) -> Response:
         """Show what each endpoint did on each of the last thirty days."""
