@@ -25,6 +25,7 @@ KEYS = {
     "disabled": {"is_disabled": True},
     "expired": {"expires_s": 101},
     "slow": {"requests_per_minute": 1},
+    "hush-hush": {},
 }
 
 

@@ -35,7 +35,7 @@ def test_one_line_tells_counts_and_nothing_of_the_texts(caplog: pytest.LogCaptur
     exchange = Exchange(
         "openai-chat",
         "/v1/chat/completions",
-        Caller(key="hash-of-key", owner="hash-of-owner", name="name-of-mine"),
+        Caller(key="0123456789abcdef" * 4, owner="hash-of-owner", name="name-of-mine"),
     )
     exchange.model, exchange.status = "m", 200
     with caplog.at_level(logging.INFO, "outrider.access"):
@@ -53,6 +53,7 @@ def test_one_line_tells_counts_and_nothing_of_the_texts(caplog: pytest.LogCaptur
         "cached_tokens=8",
         "finish_reason=stop",
         "error=-",
+        "key=0123456789ab",
     ):
         assert part in line.split()
     assert "secret" not in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -146,3 +147,16 @@ def test_a_whole_answer_is_refused_when_its_key_is_revoked_meanwhile(tmp_path: P
         run(database_of(tmp_path), lambda c: change_key(c, id_of("infer"), changes, 5))
         assert asking.result().status == 401
         assert provider.closed.wait(PATIENCE_S)
+
+
+def test_no_key_gets_into_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with keyed_server(tmp_path) as server:
+        for path, body in BODIES.items():
+            for secret in ("hush-hush", "hush-unknown"):
+                server.ask("POST", path, body, **bearer(secret))
+        made = server.ask("POST", "/api/v1/keys", {"name": "x"}, **bearer("manage")).json()
+    assert sum("status=401" in record.getMessage() for record in caplog.records) == len(BODIES)
+    assert f"key={id_of('hush-hush')[:12]}" in caplog.text
+    for word in ("hush-", made["key"].removeprefix("sk-or-v1-")):
+        assert word not in caplog.text

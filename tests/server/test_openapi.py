@@ -30,6 +30,7 @@ from outrider.dialects.base import Dialect, Envelope
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.errors import InvalidRequest
 from outrider.gateway.catalogue import Catalogue
+from outrider.server.access import need_of
 from outrider.server.app import build_app
 from outrider.server.health import Health, ModelHealth
 from outrider.server.openapi_operations import openapi_json
@@ -232,3 +233,12 @@ def test_a_chat_says_what_counts_where_nothing_is_set(path: str) -> None:
     assert defaults["temperature"] == SamplingParams().temperature
     assert defaults["min_p"] == 0
     assert "seed" not in defaults
+
+
+def test_an_operation_says_whether_it_needs_a_key() -> None:
+    for path, item in DOCUMENT["paths"].items():
+        need = need_of(re.sub(r"\{\w+\}", "x", path))
+        for one in item.values():
+            assert ("401" in one["responses"]) == (need != "nothing"), path
+            is_always = one.get("security") == [{"bearer": []}]
+            assert is_always == (need == "managing"), path

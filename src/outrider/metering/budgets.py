@@ -78,6 +78,8 @@ class Usage:
 
     def advance(self, periods: Periods) -> None:
         """Begin the periods anew that have begun since; none if the clock was set back."""
+        if periods == self.periods:
+            return
         for name, begin_s in zip(Periods._fields, periods, strict=True):
             if begin_s > getattr(self.periods, name):
                 setattr(self, name, 0)
@@ -86,6 +88,11 @@ class Usage:
     def add(self, cost_microusd: int, periods: Periods) -> None:
         """Add what a request has cost that began in these periods."""
         self.lifetime += cost_microusd
+        if periods == self.periods:
+            self.daily += cost_microusd
+            self.weekly += cost_microusd
+            self.monthly += cost_microusd
+            return
         for name, begin_s in zip(Periods._fields, periods, strict=True):
             if begin_s == getattr(self.periods, name):
                 setattr(self, name, getattr(self, name) + cost_microusd)
@@ -131,7 +138,9 @@ class Budgets:
 
     def usage_of(self, key_id: str) -> Usage:
         """Give what a key has spent, as of now."""
-        usage = self._usages.setdefault(key_id, Usage())
+        usage = self._usages.get(key_id)
+        if usage is None:
+            usage = self._usages[key_id] = Usage()
         usage.advance(periods_of(self._clock()))
         return usage
 

@@ -36,7 +36,7 @@ class LastMinute:
 
     def correct(self, second: int, amount: int, now_s: float) -> None:
         """Change what was counted in a second; what is more than that after it, counts now."""
-        for entry in self._seconds:
+        for entry in reversed(self._seconds):  # most requests are short
             if entry[0] == second:
                 entry[1] += amount
                 self.total += amount
@@ -98,7 +98,10 @@ class RateLimits:
             self._of(key).tokens.correct(second, num_tokens, now_s)
 
     def _of(self, key: Key) -> _Used:
-        return self._used.setdefault(key.id, _Used())
+        used = self._used.get(key.id)
+        if used is None:
+            used = self._used[key.id] = _Used()
+        return used
 
     def _check(self, used: LastMinute, amount: int, limit: int, now_s: float, what: str) -> None:
         used.forget(now_s)

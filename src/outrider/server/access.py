@@ -224,7 +224,7 @@ def _read(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, str, str]:
             title = _shown(value)
         elif name == b"user-agent":
             agent = _shown(value)
-    if not title and urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1"):
+    if url and not title and urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1"):
         url = ""  # as OpenRouter: a page on the caller's own machine is an app only with a title
     return token, url, title, agent
 

@@ -17,6 +17,7 @@ from outrider.types import Completed, Event, Finished, TextDelta, ToolCallDelta,
 
 logger = logging.getLogger("outrider.access")
 
+KEY_DIGITS = 12  # of a key's hash in the log: enough to find it in `outrider keys list`
 STATUS_CLIENT_GONE = 499  # nginx's word for it
 
 
@@ -90,7 +91,7 @@ class Exchange:
         logger.info(
             "request_id=%s wire=%s path=%s status=%d model=%s prompt_tokens=%s "
             "completion_tokens=%s cached_tokens=%s ttft_s=%s e2e_s=%.3f finish_reason=%s error=%s "
-            "attempts=%s",
+            "attempts=%s key=%s",
             self.request_id,
             self.wire,
             _printable(self.path),
@@ -104,6 +105,7 @@ class Exchange:
             ",".join(self._reasons) or "-",
             self.error_code or "-",
             self.attempts or "-",
+            self.caller.key[:KEY_DIGITS] or "-",
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from outrider.server.access import need_of
+from outrider.server.access import Need, need_of
 
 Schema = dict[str, Any]
 
@@ -80,6 +80,17 @@ class Operation:
     other_answers: Mapping[int, Any] = field(default_factory=dict)  # by status, not errors
     success: int = 200
 
+    @property
+    def need(self) -> Need:
+        """What kind of key it needs, where keys are needed."""
+        return need_of(_PATH_PARAMETER.sub("x", self.path))
+
+    @property
+    def all_statuses(self) -> list[int]:
+        """The statuses of errors, those of keys included."""
+        of_keys = [] if self.need == "nothing" else [401, 403]
+        return [s for s in dict.fromkeys([*self.statuses, *of_keys]) if s in self.wire.errors]
+
 
 def post(wire: Wire, path: str, summary: str, body: Body, **fields: Any) -> Operation:  # noqa: ANN401
     """Give an operation that takes a body and may fail in any of its wire's ways."""
@@ -127,7 +138,7 @@ def _kinds(one: Operation) -> list[Any]:
     """Give the types that an operation needs."""
     kinds = [*one.answers, *one.events, *one.other_answers.values()]
     kinds += [one.body.kind, *one.body.mixed] if one.body else []
-    kinds += [kind for status in one.statuses for kind in one.wire.errors[status]]
+    kinds += [kind for status in one.all_statuses for kind in one.wire.errors[status]]
     return [kind for kind in kinds if isinstance(kind, type)]
 
 
@@ -224,13 +235,13 @@ def _operation(one: Operation, schemas: _Schemas) -> Schema:
         content = {one.body.media_type: {"schema": schemas.of_body(one.body, one.wire.tag)}}
         result["requestBody"] = {"required": True, "content": content}
     result["responses"] = {str(one.success): _success(one, schemas)}
-    if (need := need_of(_PATH_PARAMETER.sub("x", one.path))) == "nothing":
+    if (need := one.need) == "nothing":
         result["security"] = [{}]
     elif need == "managing":
         result["security"] = [{"bearer": []}]
     for status, kind in one.other_answers.items():
         result["responses"][str(status)] = _response("", _HEADERS, {JSON: [schemas.of(kind)]})
-    for status in one.statuses:
+    for status in one.all_statuses:
         kinds = [schemas.of(kind) for kind in one.wire.errors[status]]
         result["responses"][str(status)] = _response("", _ERROR_HEADERS, {JSON: kinds})
     return result

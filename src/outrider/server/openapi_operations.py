@@ -48,7 +48,7 @@ _OPENAI = Wire("OpenAI", errors(_statuses((RequestError, EngineError)), openai_a
 _ROUTED = {status for _, status, _ in openrouter_errors.ERROR_TYPES}
 _OPENROUTER = Wire("OpenRouter", errors(_ROUTED, openrouter_answers.RoutedError))
 _OPENROUTER_LIST = Wire("OpenRouter", errors((400, 404, 500), openrouter_answers.RoutedError))
-_OPERATING = Wire("Operating", {500: (openai_answers.ErrorBody,)})
+_OPERATING = Wire("Operating", errors((401, 403, 500), openai_answers.ErrorBody))
 
 
 def _openai_treatments(inert: Iterable[str], refused: Iterable[str], kind: Any) -> dict[str, str]:  # noqa: ANN401
