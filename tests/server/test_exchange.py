@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from outrider.gateway.catalogue import Catalogue
+from outrider.gateway.health import Health
 from outrider.routing_types import Caller
 from outrider.server.exchange import Exchange
 from outrider.server.metrics import Metrics
@@ -31,7 +32,7 @@ def watch_all(exchange: Exchange, metrics: Metrics) -> list[Event]:
 
 
 def test_one_line_tells_counts_and_nothing_of_the_texts(caplog: pytest.LogCaptureFixture) -> None:
-    metrics = Metrics(Catalogue([]))
+    metrics = Metrics(Catalogue([]), Health())
     exchange = Exchange(
         "openai-chat",
         "/v1/chat/completions",
@@ -61,7 +62,7 @@ def test_one_line_tells_counts_and_nothing_of_the_texts(caplog: pytest.LogCaptur
 
 
 def test_what_is_counted_appears_in_the_metrics() -> None:
-    metrics = Metrics(Catalogue([]))
+    metrics = Metrics(Catalogue([]), Health())
     exchange = Exchange("openai-chat", "/v1/chat/completions")
     exchange.model, exchange.status = "m", 200
     watch_all(exchange, metrics)
@@ -80,7 +81,7 @@ def test_what_is_counted_appears_in_the_metrics() -> None:
 
 @pytest.mark.parametrize("path", ["/a\nb", "/a b", "/a\x1b[31m", "/" + "x" * 5000])
 def test_a_path_can_not_forge_the_log(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    metrics = Metrics(Catalogue([]))
+    metrics = Metrics(Catalogue([]), Health())
     with caplog.at_level(logging.INFO, "outrider.access"):
         Exchange("openai-chat", path).finish(metrics)
     (line,) = [record.getMessage() for record in caplog.records]

@@ -131,6 +131,10 @@ class Health:
         good, bad = self._of(endpoint)[1].recent.sums(self.clock(), OUTAGE_S)
         return good >= STABLE_SHARE * (good + bad)
 
+    def state(self, endpoint: Endpoint) -> State:
+        """Give the state of an endpoint's breaker."""
+        return self._of(endpoint)[1].breaker.state
+
     def latency_s(self, endpoint: Endpoint) -> dict[str, float]:
         """Give percentiles of the time to the first event, of five minutes."""
         return self._of(endpoint)[1].latencies_s.percentiles(self.clock(), SHORT_MINUTES)

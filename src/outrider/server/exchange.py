@@ -80,6 +80,7 @@ class Exchange:
         if self.account is not None:
             self.account.close(self.status, self.error_code)
         usage = self._usage
+        metrics.providers.count(self.trace)
         metrics.requests.labels(self.model or "unknown", self.wire, str(self.status)).inc()
         if usage is not None:
             for kind, count in (

@@ -61,14 +61,15 @@ class Services:
     ) -> Services:
         """Build what the settings ask for; raises `ConfigError`."""
         access = Access(config)
+        router = Router(catalogue, is_local_first=config.local_first)
         return cls(
             config,
             catalogue,
-            Metrics(catalogue),
+            Metrics(catalogue, router.health),
             embeddings,
             ImageFetcher(config),
             FunctionRounds(FunctionRunner() if config.functions else None),
-            Router(catalogue, is_local_first=config.local_first),
+            router,
             access,
             Meter(access.budgets),
         )

@@ -13,7 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from outrider.gateway.catalogue import Catalogue
+from outrider.gateway.health import Health
 from outrider.gateway.provider import as_local
+from outrider.server.provider_metrics import BreakerCollector, ProviderMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _TTFT_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -42,8 +44,9 @@ _ENGINE_ROWS = (
 class Metrics:
     """What is counted while requests run."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, health: Health) -> None:
         self.registry = CollectorRegistry()
+        self.providers = ProviderMetrics(self.registry)
         self.requests = Counter(
             "outrider_requests",
             "Requests by their HTTP status; 499: the client left",
@@ -71,6 +74,7 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_EngineCollector(catalogue))
+        self.registry.register(BreakerCollector(catalogue, health))
 
     def render(self) -> bytes:
         """Give the metrics in Prometheus' text format."""
