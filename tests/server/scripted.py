@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,14 +172,21 @@ class ThreadServer(Server):
 
 @contextmanager
 def serving(
-    provider: Provider, embeddings: EmbeddingProvider | None = None, **settings: Any
+    provider: Provider | Catalogue,
+    embeddings: EmbeddingProvider | None = None,
+    close: Callable[[], Awaitable[None]] | None = None,
+    **settings: Any,
 ) -> Iterator[Running]:
+    """Serve one provider, or a catalogue; `close` is called on the server's loop at the end."""
+    catalogue = provider
+    if not isinstance(catalogue, Catalogue):
+        catalogue = Catalogue([Entry(catalogue, ("alias",))])
     config = ServerConfig(port=0, **settings)
     listener = listen(config)
     port = listener.getsockname()[1]
     app = build_app(
         config,
-        Catalogue([Entry(provider, ("alias",))]),
+        catalogue,
         EmbeddingCatalogue([] if embeddings is None else [EmbeddingEntry(embeddings)]),
     )
     server = ThreadServer(server_settings(app, config, encode_error))
@@ -189,6 +196,8 @@ def serving(
             await app.state.data.start()
         await server.serve(sockets=[listener])
         await app.state.data.close()
+        if close is not None:
+            await close()
 
     def run() -> None:
         with contextlib.closing(listener):

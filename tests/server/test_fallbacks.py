@@ -1,0 +1,205 @@
+"""Every row of the fault table through the server: what the client gets, and who was asked.
+
+A model has two hosts on real sockets: one with the fault, which is free and so asked first, and a
+good one. Each row has a model of its own, so no row knows of the others' failures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gateway.remote_hosts import SECRET
+from gateway.test_remote_faults import limits
+from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.endpoint import Endpoint, Host
+from outrider.gateway.remote import Connections, RemoteProvider, Upstream
+from outrider.routing_types import Price
+from server.scripted import Running, payloads, serving
+from upstreams.faults import TEXT, WORDS, Fault, faults
+from upstreams.scripted import (
+    Reply,
+    Scripted,
+    Seen,
+    chat_answer,
+    chat_stream,
+    scripted,
+    stream,
+    whole,
+)
+
+GOOD_TEXT = "All is well."
+FAULTS = faults("openai")
+# Errors of the client's own wire after the first words; the other rows differ before these.
+CUTS = [fault for fault in FAULTS if fault.streamed and fault.name.startswith("cut-after-")]
+OPENROUTER, OPENAI = "/api/v1/chat/completions", "/v1/chat/completions"
+WORKERS_AI = "/client/v4/accounts/a/ai/run/"
+PREFIXES = {OPENROUTER: "m", OPENAI: "n", WORKERS_AI: "o"}  # each wire has models of its own
+# The beginning of a call can be seen before it turns out to be wrong.
+BEGUN_CALLS = {
+    f"call-{name}" for name in ("reordered", "cut", "same-index", "index-skipped", "not-an-object")
+}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A server, its hosts, and the model of each fault."""
+
+    server: Running
+    bad: Scripted
+    good: Scripted
+
+    def ask(self, path: str, fault: Fault, **fields: Any) -> Any:
+        model = f"{PREFIXES[path]}{FAULTS.index(fault)}"
+        body = {"messages": [{"role": "user", "content": "Hi"}], "stream": fault.streamed, **fields}
+        if path == WORKERS_AI:
+            return self.server.ask("POST", path + model, body)
+        return self.server.ask("POST", path, {"model": model, **body})
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    connections = Connections()
+    with scripted() as bad, scripted() as good:
+        bad.script = lambda seen: FAULTS[int(seen.fields["model"][1:])].reply
+        good.script = answer_well
+        entries = [
+            entry(f"{prefix}{number}", bad, good, connections)
+            for prefix in PREFIXES.values()
+            for number in range(len(FAULTS))
+        ]
+        with serving(Catalogue(entries), close=connections.close) as server:
+            yield Fleet(server, bad, good)
+
+
+def answer_well(seen: Seen) -> Reply:
+    if seen.fields.get("stream"):
+        return stream(*chat_stream([GOOD_TEXT]))
+    return whole(chat_answer(GOOD_TEXT))
+
+
+def entry(name: str, bad: Scripted, good: Scripted, connections: Connections) -> Entry:
+    endpoints = tuple(
+        Endpoint(
+            host=Host(name=host, display_name=host.title(), is_local=False),
+            model=name,
+            provider=RemoteProvider(
+                Upstream(
+                    kind="openai",
+                    name=host,
+                    display_name=host.title(),
+                    base_url=upstream.base_url,
+                    model=name,
+                    secret=SECRET,
+                    timeouts=limits(FAULTS[int(name[1:])]),
+                ),
+                name,
+                connections,
+            ),
+            price=Price(prompt=price),
+        )
+        for host, upstream, price in (("bad", bad, 0), ("good", good, 1))
+    )
+    return Entry(endpoints[0].provider, endpoints=endpoints)
+
+
+def attempts(reply: Any) -> list[tuple[str, int]]:
+    pairs = (each.split(":") for each in reply.headers["x-outrider-attempts"].split(","))
+    return [(host, int(status)) for host, status in pairs]
+
+
+def text_of(chunks: list[dict[str, Any]]) -> str:
+    return "".join(
+        choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]
+    )
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_fault_is_hidden_or_told_and_never_cut_off_in_silence(fleet: Fleet, fault: Fault) -> None:
+    reply = fleet.ask(OPENROUTER, fault)
+    assert reply.status == 200
+    is_begun = fault.num_words != 0 or fault.name in BEGUN_CALLS
+    is_hidden = fault.error is not None and not (fault.streamed and is_begun)
+    if is_hidden:
+        (first, status), *rest = attempts(reply)
+        assert first == "bad" and status != 200
+        assert rest == [("good", 200)]
+    else:
+        assert attempts(reply) == [("bad", 200)]
+    expected = GOOD_TEXT if is_hidden else TEXT
+    if not fault.streamed:
+        (choice,) = reply.json()["choices"]
+        assert choice["message"]["content"] == expected
+        assert choice["finish_reason"] == "stop"
+        assert reply.json()["provider"] == ("Good" if is_hidden else "Bad")
+        return
+    *parts, last = [part for part in payloads(reply.body) if not part.startswith(b":")]
+    if is_hidden or fault.error is None:
+        assert last == b"[DONE]"
+        chunks = [json.loads(part) for part in parts]
+        assert text_of(chunks) == expected
+        reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
+        assert reasons[-1] == "stop"
+        return
+    chunks = [json.loads(part) for part in (*parts, last)]
+    shown = TEXT if fault.num_words is None else "".join(WORDS[: fault.num_words])
+    assert text_of(chunks) == shown
+    assert chunks[-1]["error"]["metadata"]["provider_name"] == "Bad"
+    reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
+    assert reasons[-1] == "error"
+    if fault.num_words is not None:  # else the host itself said that it had finished
+        assert set(reasons) == {None, "error"}
+
+
+@pytest.mark.parametrize("fault", CUTS, ids=str)
+@pytest.mark.parametrize("path", [OPENAI, WORKERS_AI])
+def test_a_cut_stream_ends_on_the_other_wires_with_an_error_of_theirs(
+    fleet: Fleet, path: str, fault: Fault
+) -> None:
+    reply = fleet.ask(path, fault)
+    *parts, last = payloads(reply.body)
+    is_hidden = fault.num_words == 0
+    assert attempts(reply)[-1] == ("good" if is_hidden else "bad", 200)
+    assert (last == b"[DONE]") == is_hidden
+    if is_hidden:
+        return
+    chunk = json.loads(last)
+    told = chunk["error"]["message"] if path == OPENAI else chunk["errors"][0]["message"]
+    assert "Bad" in told
+    texts = [json.loads(part) for part in parts]
+    if path == OPENAI:
+        assert text_of(texts) == "".join(WORDS[: fault.num_words])
+    else:
+        assert "".join(each["response"] for each in texts) == "".join(WORDS[: fault.num_words])
+    assert b'"stop"' not in reply.body
+
+
+def test_a_fallback_model_answers_when_the_first_ones_hosts_fail(fleet: Fleet) -> None:
+    failing = next(fault for fault in FAULTS if fault.name == "502" and not fault.streamed)
+    working = next(fault for fault in FAULTS if fault.error is None and not fault.streamed)
+    other = f"m{FAULTS.index(working)}"
+    reply = fleet.ask(OPENROUTER, failing, models=[other], provider={"only": ["bad"]})
+    assert reply.json()["model"] == other
+    assert attempts(reply) == [("bad", 502), ("bad", 200)]
+
+
+def test_nobody_left_is_a_404_with_the_reasons(fleet: Fleet) -> None:
+    reply = fleet.ask(OPENROUTER, FAULTS[-1], stream=False, provider={"only": ["elsewhere"]})
+    assert reply.status == 404
+    assert reply.json()["error"]["message"].startswith("No endpoints found for m")
+    assert "bad is out by only; good is out by only" in reply.json()["error"]["message"]
+
+
+def test_what_happened_is_in_the_metrics(fleet: Fleet) -> None:
+    fault = next(fault for fault in FAULTS if fault.name == "503" and not fault.streamed)
+    fleet.ask(OPENROUTER, fault)
+    lines = fleet.server.ask("GET", "/metrics").body.decode().splitlines()
+    model = f"m{FAULTS.index(fault)}"
+    row = f'{{model="{model}",origin="provider",provider="bad",status="503"}}'
+    assert any(line.startswith(f"outrider_provider_attempts_total{row}") for line in lines)
+    assert f'outrider_provider_breaker{{model="{model}",provider="bad"}} 0.0' in lines
+    assert any(line.startswith("outrider_provider_first_event_seconds_count") for line in lines)
