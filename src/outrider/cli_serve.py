@@ -107,5 +107,5 @@ def _set_up_logging(level: str) -> None:
         level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     # The server says the same in its own words; of others only what is wrong matters.
-    for name in ("uvicorn", "asyncio"):
+    for name in ("uvicorn", "asyncio", "alembic.runtime.plugins"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
