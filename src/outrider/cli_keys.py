@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DATA_SETTINGS = tuple(row for row in SERVER_SETTINGS if row.name == "data_dir")
+DATA_SETTINGS = tuple(row for row in SERVER_SETTINGS if row.name in ("data_dir", "database_url"))
 MIN_HASH_CHARS = 4
 
 app = typer.Typer(help="Create, list and revoke the keys that requests have to carry.")
@@ -172,7 +172,8 @@ def _work(settings: Configuration, work: Callable[[Connection], T]) -> T:
     from outrider.storage.opening import beside_a_server
 
     async def run() -> T:
-        async with beside_a_server(data_folder(settings.server)) as database:
+        server = settings.server
+        async with beside_a_server(data_folder(server), server.database_url) as database:
             return await database.run(work)
 
     return asyncio.run(run())

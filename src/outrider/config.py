@@ -22,6 +22,7 @@ from outrider.settings import (
     DEFAULT_HOME,
     DEFAULT_MODEL,
     ENV_PREFIX,
+    SECRETS,
     SETTINGS,
     Setting,
     Value,
@@ -67,6 +68,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_request_bytes: int = 16 << 20
     body_timeout_s: int = 30
     data_dir: str = "auto"
+    database_url: str = "none"
     max_file_bytes: int = 200 << 20
     max_files: int = 10_000
     max_batch_requests: int = 50_000
@@ -145,14 +147,15 @@ def _folder(name: str, text: str) -> Path:
 
 
 def changed(configuration: Configuration) -> dict[str, Value]:
-    """Give the settings that differ from their defaults, in the order of the table."""
+    """Give the settings that differ from their defaults, in their order; secrets are hidden."""
     values = {
         **msgspec.structs.asdict(configuration.engine),
         **msgspec.structs.asdict(configuration.server),
     }
     defaults = {row.name: row.default for row in SETTINGS}
     defaults["home"] = str(Path(DEFAULT_HOME).expanduser().absolute())
-    return {name: values[name] for name in defaults if values[name] != defaults[name]}
+    found = {name: values[name] for name in defaults if values[name] != defaults[name]}
+    return found | {name: "***" for name in SECRETS & found.keys()}
 
 
 def _from_flags(flags: Mapping[str, Value | list[str] | None]) -> dict[str, Value]:

@@ -170,6 +170,11 @@ SERVER_SETTINGS = (
         "auto",
         "Folder of files and batches; auto is outrider in $XDG_DATA_HOME or ~/.local/share",
     ),
+    Setting(
+        "database_url",
+        "none",
+        "PostgreSQL for keys and ledger, postgresql://USER@HOST/NAME; none is the data folder",
+    ),
     Setting("max_file_bytes", 200 << 20, "Largest uploaded file in bytes", minimum=1024),
     Setting("max_files", 10_000, "Files kept at the same time; more are refused", minimum=1),
     Setting("max_batch_requests", 50_000, "Requests in one batch", minimum=1, maximum=10**6),
@@ -191,5 +196,7 @@ SERVER_SETTINGS = (
 )
 
 STORE_SETTINGS = (Setting("home", DEFAULT_HOME, "Folder of pulled models and packed weights"),)
+
+SECRETS = frozenset({"database_url"})  # may hold a password
 
 SETTINGS = ENGINE_SETTINGS + SERVER_SETTINGS + STORE_SETTINGS

@@ -157,7 +157,7 @@ def test_what_the_database_does_not_take_waits_in_the_journal(
 ) -> None:
     monkeypatch.setattr(writer, "RETRY_S", 0.01)
     monkeypatch.setattr(writer, "LINGER_S", 0.0)
-    monkeypatch.setattr("outrider.storage.database.BUSY_S", 0.05)
+    monkeypatch.setattr("outrider.storage.sqlite.BUSY_S", 0.05)
 
     async def work(books: Books) -> None:
         blocker = sqlite3.connect(tmp_path / "outrider.db", isolation_level=None)

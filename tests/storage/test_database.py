@@ -17,11 +17,13 @@ from sqlalchemy import Connection, func, select, text
 from outrider.batch_types import StoredFile
 from outrider.errors import NotFound, StorageError
 from outrider.storage import database as module
+from outrider.storage import sqlite
 from outrider.storage.database import Database
 from outrider.storage.files import all_file_ids, put_file
 from outrider.storage.folder import DataFolder
 from outrider.storage.migration import MIGRATIONS, current, migrate
 from outrider.storage.schema import HEAD, files, metadata
+from outrider.storage.sqlite import SqliteFile
 from storage.records import make_file, run
 
 
@@ -144,7 +146,7 @@ def test_a_broken_database_is_named(folder: DataFolder, content: bytes) -> None:
 def test_a_database_that_another_process_holds_is_named(
     folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
     run(folder.database_path)
     other = sqlite3.connect(folder.database_path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -167,9 +169,9 @@ def test_the_migrations_make_the_tables_that_the_program_uses(folder: DataFolder
 def test_migrations_go_down_and_up_again_with_a_copy_made_before(folder: DataFolder) -> None:
     path = folder.database_path
     run(path, put("a"))
-    engine = module._engine(path)
+    engine = sqlite._engine(path)
     with engine.connect() as connection:
-        migrate(connection, path, "base")
+        migrate(connection, SqliteFile(path), "base")
         assert current(connection) is None
     with engine.connect() as connection:
         tables = connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'table'"))

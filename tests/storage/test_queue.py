@@ -17,9 +17,10 @@ from sqlalchemy import Connection
 from outrider.batch_types import UNFINISHED, Batch, ItemResult, LineError
 from outrider.errors import InvalidRequest, NotFound
 from outrider.storage import batches as queue
-from outrider.storage import database, files
+from outrider.storage import files, sqlite
 from outrider.storage.files import Page
 from outrider.storage.migration import migrate
+from outrider.storage.sqlite import SqliteFile
 from storage.records import make_batch, make_file, make_items, result_of
 
 T = TypeVar("T")
@@ -36,13 +37,13 @@ class Queue(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.path = self.folder / "queue.db"
         self.connect()
-        migrate(self.connection, self.path)
+        migrate(self.connection, SqliteFile(self.path))
         self.known: dict[str, Batch] = {}
         self.results: dict[str, dict[int, ItemResult]] = {}
         self.now_s = 100
 
     def connect(self) -> None:
-        engine = database._engine(self.path)
+        engine = sqlite._engine(self.path)
         self.connection = engine.connect()
 
     def teardown(self) -> None:
@@ -187,8 +188,8 @@ TestQueue.settings = settings(max_examples=12, stateful_step_count=25, deadline=
 @pytest.fixture
 def connection(tmp_path: Path) -> Any:
     path = tmp_path / "queue.db"
-    with database._engine(path).connect() as it:
-        migrate(it, path)
+    with sqlite._engine(path).connect() as it:
+        migrate(it, SqliteFile(path))
         yield it
 
 

@@ -63,11 +63,13 @@ def add_rows(connection: Connection, rows: Iterable[Row], numbers: Numbers) -> i
     added = list(wanted.values())
     if not added:
         return 0
-    app_numbers = [_app_number(connection, row, numbers) for row in added]
-    series_numbers = [
-        _series_number(connection, row, app, numbers)
-        for row, app in zip(added, app_numbers, strict=True)
-    ]
+    # In the same order on every server, else two of them could wait for each other in a circle.
+    by_url = {row.opened.app_url: row for row in added}  # the last one has the title
+    apps_of = {url: _app_number(connection, by_url[url], numbers) for url in sorted(by_url)}
+    app_numbers = [apps_of[row.opened.app_url] for row in added]
+    keys = [_series_key(row, app) for row, app in zip(added, app_numbers, strict=True)]
+    known_series = {key: _series_number(connection, key, numbers) for key in sorted(set(keys))}
+    series_numbers = [known_series[key] for key in keys]
     values = [
         _generation(row, number, _price_number(connection, row, numbers))
         for row, number in zip(added, series_numbers, strict=True)
@@ -130,9 +132,12 @@ def _app_number(connection: Connection, row: Row, numbers: Numbers) -> int:
     return number
 
 
-def _series_number(connection: Connection, row: Row, app: int, numbers: Numbers) -> int:
+def _series_key(row: Row, app: int) -> SeriesKey:
     opened = row.opened
-    key = SeriesKey(row.model, row.closed.provider, opened.key, app, opened.wire, opened.api_type)
+    return SeriesKey(row.model, row.closed.provider, opened.key, app, opened.wire, opened.api_type)
+
+
+def _series_number(connection: Connection, key: SeriesKey, numbers: Numbers) -> int:
     number = numbers.series.get(key)
     if number is None:
         number = numbers.series[key] = _number_of(connection, series, key._asdict(), {})

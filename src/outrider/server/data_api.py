@@ -32,11 +32,11 @@ class DataApi:
         self._meter = services.meter
         self._meter.start(ledger)
         self._ledger = ledger
-        self.statistics = StatisticsApi(storage, ledger, services)
+        self.statistics = StatisticsApi(storage.shared, ledger, services)
         self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)
         self.batches = BatchesApi(storage, self._runner, services.config)
-        self.keys = KeysApi(storage, services.access, services.config)
+        self.keys = KeysApi(storage.shared, services.access, services.config)
         self.queued = QueuedApi(storage, self._runner, services)
         self._runner.start()
 
@@ -51,14 +51,15 @@ class DataApi:
 
 async def open_data(path: Path, services: Services) -> DataApi:
     """Open the data folder; raises `StorageError`."""
-    storage = await open_storage(path)
+    storage = await open_storage(path, services.config.database_url)
+    shared = storage.shared
     try:
-        ledger = LedgerWriter(Journal(path / "journal"), storage.database)
+        ledger = LedgerWriter(Journal(path / "journal"), shared.database)
         if num_rows := await ledger.start():
             logger.info("%d requests that an earlier process left are in the ledger", num_rows)
-        await services.access.start(storage)
+        await services.access.start(shared)
         # After the journal's rows are in the ledger, and before any request.
-        await services.access.budgets.load(LedgerSpending(storage), services.access.keyring)
+        await services.access.budgets.load(LedgerSpending(shared), services.access.keyring)
     except BaseException:
         await storage.close()
         raise

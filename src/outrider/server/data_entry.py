@@ -84,14 +84,16 @@ class DataEntry:
     async def start(self) -> None:
         """Go on with what an earlier process left.
 
-        Raises `ConfigError` for a folder that was named, or is needed for keys, and can't be used,
-        and if keys are needed and there are none.
+        Raises `ConfigError` for a folder or server that was named, or is needed for keys, and can't
+        be used, and if keys are needed and there are none.
         """
         access = self._services.access
         try:
             await self.api()
         except StorageError as error:
-            if self._services.config.data_dir != "auto" or access.is_on:
+            config = self._services.config
+            is_named = config.data_dir != "auto" or config.database_url != "none"
+            if is_named or access.is_on:
                 raise ConfigError(error.message) from error
             logger.warning("no files, no batches and no ledger: %s", error.message)
         access.check_keys()

@@ -1,4 +1,4 @@
-"""The database: one SQLite file and the one thread that reads and writes it.
+"""The database: a file or a server, and the one thread that reads and writes it.
 
 Work is a function of a connection. Works that wait together share a transaction, and so one sync
 of the disk, but one that fails takes back only what it did itself. When `run` returns, its work
@@ -14,43 +14,30 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from outrider.errors import OutriderError
-from outrider.storage.folder import create_private, refusal
-from outrider.storage.migration import current, migrate
+from outrider.storage.migration import Place, current, migrate
 from outrider.storage.schema import HEAD
+from outrider.storage.sqlite import SqliteFile
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
-
-BUSY_S = 5  # how long another process, a backup say, may hold the file
-# Deleted prompts and answers are overwritten, and their space goes back to the system in time.
-PRAGMAS = (
-    "auto_vacuum = INCREMENTAL",
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "foreign_keys = ON",
-    "secure_delete = ON",
-)
 
 
 class Database:
     """A database that is open until `close`; used from one event loop."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, where: Path | Place) -> None:
+        self._place = SqliteFile(where) if isinstance(where, Path) else where
         self._thread = ThreadPoolExecutor(1, "database")
         self._connection: Connection | None = None
         self._waiting: list[tuple[Work[Any], asyncio.Future[Any]]] = []
         self._running: asyncio.Task[list[Any]] | None = None
 
     async def open(self) -> None:
-        """Open the file, made and migrated where needed; raises `StorageError`."""
-        create_private(self.path)
+        """Open the database, made and migrated where needed; raises `StorageError`."""
         loop = asyncio.get_running_loop()
         self._connection = await loop.run_in_executor(self._thread, self._open)
 
@@ -118,17 +105,19 @@ class Database:
 
     def _open(self) -> Connection:
         try:
-            connection = _engine(self.path).connect()
+            connection = self._place.connect()
             if current(connection) != HEAD:
-                migrate(connection, self.path)
+                connection.rollback()
+                with self._place.migrating(connection):
+                    if current(connection) != HEAD:  # else another server was faster
+                        migrate(connection, self._place)
             connection.rollback()
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise self._refusal(error) from error
         return connection
 
     def _refusal(self, error: Exception) -> OutriderError:
-        reason = str(getattr(error, "orig", None) or error)
-        return refusal(self.path, reason)
+        return self._place.refusal(str(getattr(error, "orig", None) or error))
 
 
 def is_current(path: Path) -> bool:
@@ -136,10 +125,10 @@ def is_current(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with _engine(path).connect() as connection:
+        with SqliteFile(path).connect() as connection:
             return current(connection) == HEAD
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise refusal(path, str(getattr(error, "orig", None) or error)) from error
+        raise SqliteFile(path).refusal(str(getattr(error, "orig", None) or error)) from error
 
 
 def _settle(done: asyncio.Future[Any], task: asyncio.Task[list[Any]], index: int) -> None:
@@ -152,23 +141,3 @@ def _settle(done: asyncio.Future[Any], task: asyncio.Task[list[Any]], index: int
         done.set_exception(result)
     else:
         done.set_result(result)
-
-
-def _engine(path: Path) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        poolclass=NullPool,
-        connect_args={"timeout": BUSY_S},
-    )
-
-    @event.listens_for(engine, "connect")
-    def set_up(connection: DBAPIConnection, _: object) -> None:
-        connection.isolation_level = None  # else the driver decides when to begin
-        for pragma in PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine

@@ -1,18 +1,19 @@
 """Brings a database to the schema of this version, or back.
 
-Every migration is one transaction, and a copy is made before one changes an existing database. A
+Every migration is one transaction, and a copy is made before one changes an existing file. A
 database of a newer Outrider is refused. Alembic is loaded only when there is something to do.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy import Connection, inspect, text
 
 from outrider.errors import StorageError
-from outrider.storage.folder import create_private
 from outrider.storage.schema import HEAD
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,33 @@ logger = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def migrate(connection: Connection, path: Path, target: str = HEAD) -> None:
-    """Migrate a database to a revision; `path` is its file, "base" an empty one's revision.
+class Place(Protocol):
+    """Where a database is: a file or a server."""
+
+    @property
+    def name(self) -> str:
+        """What errors and the log call it."""
+        ...
+
+    def connect(self) -> Connection:
+        """Connect to it."""
+        ...
+
+    def refusal(self, reason: str) -> StorageError:
+        """Make the error for a database that can't do its part."""
+        ...
+
+    def migrating(self, connection: Connection) -> AbstractContextManager[None]:
+        """Keep others from migrating at the same time."""
+        ...
+
+    def back_up(self, connection: Connection, revision: str) -> str:
+        """Copy the database before it is changed, if that is ours to do; say what was done."""
+        ...
+
+
+def migrate(connection: Connection, place: Place, target: str = HEAD) -> None:
+    """Migrate a database to a revision; "base" is an empty one's.
 
     Raises `StorageError` for one that this version doesn't know.
     """
@@ -40,10 +66,10 @@ def migrate(connection: Connection, path: Path, target: str = HEAD) -> None:
             ScriptDirectory.from_config(config).get_revision(revision)
         except CommandError as error:
             raise StorageError(
-                f"{path} is of a newer Outrider (schema {revision}; this one knows {HEAD}); start "
-                "that version or use another --data-dir"
+                f"{place.name} is of a newer Outrider (schema {revision}; this one knows {HEAD}); "
+                "start that version or use another --data-dir or --database-url"
             ) from error
-        _back_up(connection, path, revision)
+        logger.info("migrating %s from %s", place.name, place.back_up(connection, revision))
     is_older = revision is None or (target != "base" and revision < target)
     (command.upgrade if is_older else command.downgrade)(config, target)
 
@@ -54,14 +80,3 @@ def current(connection: Connection) -> str | None:
         return None
     revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return revision
-
-
-def _back_up(connection: Connection, path: Path, revision: str) -> None:
-    """Copy the database as it is; a copy of the same revision is replaced."""
-    copy = path.with_name(f"{path.name}.before-{revision}")
-    copy.unlink(missing_ok=True)
-    create_private(copy)
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    driver.execute("VACUUM INTO ?", (str(copy),))
-    logger.info("migrating %s from schema %s; a copy is in %s", path, revision, copy)

@@ -1,0 +1,186 @@
+"""Keys and ledger on a real PostgreSQL server: the same schema, works and rows as in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect, select, text
+
+from metering.books import PRICE, opened, rows_of
+from metering.test_keys import key
+from metering.test_ledger import row_of
+from outrider import config
+from outrider.errors import ConfigError, StorageError
+from outrider.ledger_types import AppTokens
+from outrider.metering import statistics
+from outrider.metering.key_store import add_key, all_keys
+from outrider.metering.ledger import DAY_S, Numbers, add_rows
+from outrider.metering.statistics import Days, Slice
+from outrider.storage.database import Database
+from outrider.storage.migration import current, migrate
+from outrider.storage.opening import open_storage
+from outrider.storage.postgres import PostgresServer
+from outrider.storage.schema import HEAD, hours, metadata
+from storage.postgres import Cluster, cluster
+
+pytestmark = pytest.mark.xdist_group("postgres")
+NAMES = (f"d{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Cluster]:
+    with cluster() as it:
+        yield it
+
+
+@pytest.fixture
+def url(server: Cluster) -> str:
+    return server.create(next(NAMES))
+
+
+def run(url: str, *works: Callable[[Connection], Any]) -> list[Any]:
+    async def all_of_them() -> list[Any]:
+        database = Database(PostgresServer(url))
+        await database.open()
+        try:
+            return [await database.run(work) for work in works]
+        finally:
+            await database.close()
+
+    return asyncio.run(all_of_them())
+
+
+def test_the_migrations_make_the_same_tables_there(url: str) -> None:
+    def difference(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    assert run(url, difference, current) == [[], HEAD]
+
+
+def test_migrations_go_down_and_up_again(url: str) -> None:
+    place = PostgresServer(url)
+    run(url, lambda c: add_key(c, key("n")))
+    with place.connect() as connection:
+        migrate(connection, place, "0002")
+        assert current(connection) == "0002"
+        assert not inspect(connection).has_table("generations")
+        connection.rollback()
+        migrate(connection, place, "base")
+        assert current(connection) is None
+    assert run(url, all_keys, current) == [[], HEAD]
+
+
+def test_servers_that_start_together_migrate_once(url: str) -> None:
+    async def main() -> None:
+        databases = [Database(PostgresServer(url)) for _ in range(3)]
+        await asyncio.gather(*(database.open() for database in databases))
+        for database in databases:
+            await database.close()
+
+    asyncio.run(main())
+    assert run(url, current) == [HEAD]
+
+
+def test_the_ledger_and_what_is_read_out_of_it_are_the_same_there(url: str) -> None:
+    rows = [
+        row_of(n, key="k", prompt_tokens=10**9, completion_tokens=n, cost_microusd=3, price=PRICE,
+               app_url="https://a", after_s=n * 1000)
+        for n in range(5)
+    ]  # fmt: skip
+    day_s = opened().created_ms // 1000 // DAY_S * DAY_S
+    days = Days(day_s - DAY_S, day_s + DAY_S)
+    added, again, ledger, found, activity, apps, trend, models = run(
+        url,
+        lambda c: add_rows(c, rows, Numbers()),
+        lambda c: add_rows(c, rows, Numbers()),
+        rows_of,
+        lambda c: statistics.find_generation(c, "gen-3"),
+        lambda c: statistics.activity(c, days, "k"),
+        lambda c: statistics.popular_apps(c, days),
+        lambda c: statistics.trending_apps(c, days),
+        lambda c: statistics.model_tokens(c, days, Slice(has_images=False), lambda _: day_s),
+    )
+    assert (added, again, len(ledger)) == (5, 0, 5)
+    assert (found.id, found.prompt_tokens, found.app_url) == ("gen-3", 10**9, "https://a")
+    total = 5 * 10**9 + 10
+    assert sum(row.prompt_tokens + row.completion_tokens for row in activity) == total
+    assert apps == trend == [AppTokens(app=1, title="", requests=5, tokens=total)]
+    assert [row.tokens for row in models] == [total]
+
+
+def test_two_servers_add_to_the_same_sums(url: str) -> None:
+    async def main() -> None:
+        databases = [Database(PostgresServer(url)) for _ in range(2)]
+        for database in databases:
+            await database.open()
+
+        async def write(database: Database, first: int) -> None:
+            numbers = Numbers()
+            for number in range(first, first + 40, 4):
+                numbers_of = range(number, number + 4)
+                rows = [row_of(n, key=f"k{n % 3}", prompt_tokens=1) for n in numbers_of]
+                await database.run(lambda c, rows=rows: add_rows(c, rows, numbers))
+
+        await asyncio.gather(*(write(each, 100 * n) for n, each in enumerate(databases)))
+        for database in databases:
+            await database.close()
+
+    asyncio.run(main())
+    (sums,) = run(url, lambda c: list(c.scalars(select(hours.c.requests))))
+    assert sum(sums) == 80
+    assert len(sums) == 3
+
+
+def test_a_connection_that_was_lost_is_made_again(server: Cluster, url: str) -> None:
+    async def main() -> None:
+        database = Database(PostgresServer(url))
+        await database.open()
+        server.stop()
+        with pytest.raises(StorageError, match=f"127.0.0.1/{url.rpartition('/')[2]}"):
+            await database.run(all_keys)
+        server.start()
+        assert await database.run(all_keys) == []
+        await database.close()
+
+    asyncio.run(main())
+
+
+def test_files_and_batches_stay_in_the_folder(url: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        storage = await open_storage(tmp_path / "data", url)
+        await storage.shared.run(add_key, key("n"))
+        assert [each.name for each in await storage.shared.run(all_keys)] == ["n"]
+        assert await storage.run(all_keys) == []
+        await storage.close()
+
+    asyncio.run(main())
+
+
+def test_no_password_gets_into_an_error_or_the_log(server: Cluster) -> None:
+    with pytest.raises(StorageError) as caught:
+        run(server.url(password="hunter2"))
+    assert "hunter2" not in str(caught.value)
+    shown = config.changed(config.load({"database_url": server.url()}, {}))
+    assert shown == {"database_url": "***"}
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://me:hunter2@host/x", "postgresql://me:hunter2@host", "hunter2", "://hunter2"]
+)
+def test_a_url_that_cannot_be_is_refused_without_its_secrets(url: str) -> None:
+    with pytest.raises(ConfigError, match="postgresql://USER@HOST/NAME") as caught:
+        PostgresServer(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_a_newer_version_wrote_is_left_alone(url: str) -> None:
+    run(url, lambda c: c.execute(text("UPDATE alembic_version SET version_num = '99'")))
+    with pytest.raises(StorageError, match="newer Outrider"):
+        run(url)
