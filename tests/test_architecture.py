@@ -59,6 +59,7 @@ LAYERS = {
         "errors", "types", "config", "model.config", "text",
         "engine.client", "engine.grammar_check", "engine.protocol",
     },
+    "gateway.token_counter": {"errors", "types", "gateway", "text"},
     "gateway.local_embeddings": {
         "errors", "types", "model.config", "text", "engine.client", "engine.protocol",
     },
@@ -67,6 +68,7 @@ LAYERS = {
         "config_providers", "dialects", "functions", "gateway", "metering", "storage",
     },
     # The only part of the server that knows files and processes of models.
+    "server.tokenizers": {"errors", "gateway", "checkpoints", "text"},
     "server.local_models": {
         "machine", "errors", "config", "config_providers", "settings", "server", "gateway",
         "engine.client", "text", "checkpoints",

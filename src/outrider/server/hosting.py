@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outrider.config import Configuration, read_file
-from outrider.config_providers import LOCAL, ProviderConfig, check_secrets
+from outrider.config_providers import LOCAL, ModelConfig, ProviderConfig, check_secrets
 from outrider.errors import ConfigError
 from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embeddings import EmbeddingCatalogue
-from outrider.gateway.hosts import Named, entries_of, remote_endpoints
+from outrider.gateway.endpoint import PromptCounter
+from outrider.gateway.hosts import Answering, Named, entries_of, remote_endpoints
 
 if TYPE_CHECKING:
     from outrider.gateway.remote_hosts import RemoteHosts
@@ -35,6 +36,7 @@ class Hosting:
         check_secrets(self._providers)
         self._local: LocalModels | None = None
         self._remote: RemoteHosts | None = None
+        self._counters: dict[str, PromptCounter] = {}  # by the name of a pulled model
         self.catalogue = Catalogue([])
         if packed_path is not None:
             from outrider.server.local_models import LocalModels
@@ -108,16 +110,26 @@ class Hosting:
             named.append(self._local.named(providers))
             aliases = self._local.aliases
         if _are_remote(providers):
-            named += remote_endpoints(providers, self._hosts().build)
+            named += remote_endpoints(providers, self._answering)
         created = {entry.name: entry.created_s for entry in self.catalogue.entries}
         return Catalogue(entries_of(named, created), aliases)
 
-    def _hosts(self) -> RemoteHosts:
+    def _answering(self, provider: ProviderConfig, model: ModelConfig) -> Answering:
         if self._remote is None:
             from outrider.gateway.remote_hosts import RemoteHosts
 
             self._remote = RemoteHosts()
-        return self._remote
+        answering = self._remote.build(provider, model)
+        return answering._replace(counter=self._counter(model)) if model.tokenizer else answering
+
+    def _counter(self, model: ModelConfig) -> PromptCounter:
+        """Give who counts a model's prompts; tokenizers stay loaded over reloads."""
+        if model.tokenizer not in self._counters:
+            from outrider.server.tokenizers import load_counter
+
+            counter = load_counter(model.tokenizer, self.settings.home)
+            self._counters[model.tokenizer] = counter
+        return self._counters[model.tokenizer]
 
 
 def _are_remote(providers: tuple[ProviderConfig, ...]) -> bool:

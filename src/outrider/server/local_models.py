@@ -21,10 +21,12 @@ from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
 from outrider.gateway.hosts import Answering, Named, endpoint_of, local_model
 from outrider.gateway.local import LocalProvider, ModelFacts
 from outrider.gateway.local_embeddings import LocalEmbeddings
+from outrider.gateway.token_counter import TokenCounter
 from outrider.machine import trim_heap
 from outrider.settings import DEFAULT_EMBEDDING_MODEL
 from outrider.text.chat import chat_format
 from outrider.text.embedding_tokenizer import EmbeddingTokenizer
+from outrider.text.prompt import PromptEncoder
 from outrider.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class LocalModels:
         )
         self.embeddings = EmbeddingCatalogue()
         self._names: tuple[str, ...] = ()
+        self._counter: TokenCounter | None = None
         self._provider: LocalProvider
 
     async def start(self) -> None:
@@ -57,9 +60,13 @@ class LocalModels:
         names = (served_name(settings.engine), settings.engine.model, header.config.name)
         self._names = tuple(dict.fromkeys(names))
         _, model = local_model(settings.providers, self._names)
+        facts = facts_of(header)
+        if facts.tokenizer is not None:
+            prompts = PromptEncoder(facts.tokenizer, facts.chat_format, facts.vision)
+            self._counter = TokenCounter(prompts)
         max_pending = settings.engine.max_num_seqs + settings.server.max_queue
         self._provider = LocalProvider(
-            model.name, self._client, facts_of(header), max_pending, settings.engine.max_num_seqs
+            model.name, self._client, facts, max_pending, settings.engine.max_num_seqs
         )
         del header
         trim_heap()
@@ -86,7 +93,7 @@ class LocalModels:
                 context_length=provider.card.context_length,
                 capabilities=model.capabilities - ({"images"} - _images(provider)),
             ),
-            Answering(provider),
+            Answering(provider, self._counter),
         )
         return Named(endpoint, (*self._names, *model.aliases))
 
