@@ -1,0 +1,119 @@
+"""Budgets over real sockets: the last cent, restarts, and what the wires say when it is gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.endpoint import Endpoint, Host
+from outrider.metering.key_store import add_key
+from outrider.routing_types import Price
+from outrider.types import Completed, Finished, GenerationRequest, Started, TextDelta, Usage
+from server.keyed import bearer, database_of, secret_key
+from server.scripted import MODEL, Running, ScriptedProvider, Step, raw_post, serving, wait_until
+from storage.records import run
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+CHAT: dict[str, Any] = {"model": MODEL, "messages": MESSAGES, "max_tokens": 6}
+PRICE = Price(completion=100_000_000)  # 100 microusd a token
+COST = 600  # of an answer
+CENT = 10_000
+
+
+def six_tokens(request: GenerationRequest) -> Iterator[Step]:
+    """Take a moment, so that requests overlap, and answer with as many tokens as are asked for."""
+    yield Started(MODEL, prompt_tokens=7)
+    yield 0.02
+    yield TextDelta(0, "words", num_tokens=6)
+    yield Finished(0, "stop")
+    yield Completed(Usage(7, 6, 0))
+
+
+def serve(folder: Path, provider: ScriptedProvider | None = None) -> Any:
+    provider = provider or ScriptedProvider(six_tokens)
+    own = Endpoint(host=Host(), model=MODEL, provider=provider, price=PRICE)
+    catalogue = Catalogue([Entry(provider, endpoints=(own,))])
+    return serving(catalogue, data_dir=str(folder), auth="on")
+
+
+def own(server: Running, secret: str) -> Any:
+    return server.ask("GET", "/api/v1/key", **bearer(secret)).json()["data"]
+
+
+def chat(server: Running, secret: str) -> int:
+    return server.ask("POST", "/v1/chat/completions", CHAT, **bearer(secret)).status
+
+
+def test_many_requests_at_once_on_the_last_cent_spend_it_and_no_more(tmp_path: Path) -> None:
+    mine = secret_key("s", limit_microusd=CENT, limit_reset="monthly")
+    run(database_of(tmp_path), lambda c: add_key(c, mine))
+    with serve(tmp_path) as server, ThreadPoolExecutor(50) as pool:
+        statuses = list(pool.map(lambda _: chat(server, "s"), range(200)))
+        num_answered = CENT // COST
+        # What waits for its settlement may be refused for now, so fewer may have been answered.
+        assert set(statuses) <= {200, 402}
+        assert statuses.count(200) <= num_answered
+        while chat(server, "s") == 200:
+            pass
+        spent = own(server, "s")
+        assert round(spent["usage"] * 10**6) == num_answered * COST
+        assert round(spent["limit_remaining"] * 10**6) == CENT - num_answered * COST
+    with serve(tmp_path) as server:  # what was spent is in the ledger
+        assert own(server, "s") == spent
+        assert chat(server, "s") == 402
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/chat/completions", CHAT, 402, b'"code":"insufficient_quota"'),
+        ("/api/v1/chat/completions", CHAT, 402, b'"error_type":"payment_required"'),
+        ("/api/v1", {"model": MODEL, "data": {"messages": MESSAGES}}, 429, b'"code":3036'),
+        (f"/client/v4/accounts/a/ai/run/{MODEL}", {"messages": MESSAGES}, 429, b'"code":3036'),
+    ],
+)
+def test_a_budget_that_is_gone_is_told_before_anything_runs(
+    path: str, body: dict[str, Any], status: int, code: bytes, broke: Running
+) -> None:
+    for is_stream in (False, True):
+        reply = broke.ask("POST", path, {**body, "stream": is_stream}, **bearer("s"))
+        assert reply.status == status
+        assert code in reply.body
+        assert b"lower max_tokens or raise the limit" in reply.body
+
+
+@pytest.fixture(scope="module")
+def broke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("broke")
+    poor = secret_key("s", limit_microusd=1)
+    run(database_of(folder), lambda c: add_key(c, poor))
+    with serve(folder) as it:
+        yield it
+
+
+def test_a_client_that_leaves_pays_for_what_it_got_and_frees_the_rest(tmp_path: Path) -> None:
+    def slow(request: GenerationRequest) -> Iterator[Step]:
+        yield Started(MODEL, prompt_tokens=7)
+        yield TextDelta(0, "two", num_tokens=2)
+        yield 30.0
+
+    run(database_of(tmp_path), lambda c: add_key(c, secret_key("s", limit_microusd=COST)))
+    provider = ScriptedProvider(slow)
+    with serve(tmp_path, provider) as server:
+        body = json.dumps({**CHAT, "stream": True}).encode()
+        request = raw_post("/v1/chat/completions", body, "authorization: Bearer s")
+        with server.connect(request) as connection:
+            received = b""
+            while b"two" not in received:
+                received += connection.recv(1000)
+            assert chat(server, "s") == 402  # all of it is reserved
+        wait_until(lambda: own(server, "s")["usage"] == pytest.approx(200e-6))
+        provider.script = six_tokens
+        assert chat(server, "s") == 402
+        assert own(server, "s")["limit_remaining"] == pytest.approx(400e-6)
