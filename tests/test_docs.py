@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
-from outrider import errors
+from outrider import config, errors
 from outrider.config import ServerConfig
 from outrider.dialects import openai, openrouter
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.dataoorts import Dataoorts
 from outrider.gateway.catalogue import Catalogue
+from outrider.gateway.hosts import remote_endpoints
+from outrider.gateway.remote_hosts import RemoteHosts
 from outrider.server.app import build_app
 from outrider.settings import (
     DEFAULT_MODEL,
@@ -237,6 +239,18 @@ def test_the_streams_of_the_pages_are_what_their_wire_reads(dialect: Dialect, ex
     else:
         with pytest.raises((errors.EngineFailed, errors.ProviderError)):
             dialect.decode_stream(example.encode())
+
+
+@pytest.mark.parametrize("example", examples("toml", "docs/providers.md", "docs/settings.md"))
+def test_settings_files_of_the_pages_are_read_and_served(example: str, tmp_path: Path) -> None:
+    path = tmp_path / "outrider.toml"
+    path.write_text(example)
+    variables = dict.fromkeys(re.findall(r'api_key_env = "(\w+)"', example), "sk-key")
+    settings = config.load({}, variables, path)
+    remote = [one for one in settings.providers if one.name != "local"]
+    assert settings.file.values or remote
+    endpoints = remote_endpoints(settings.providers, RemoteHosts().build)
+    assert len(endpoints) == sum(len(provider.models) for provider in remote)
 
 
 @pytest.mark.real_model
