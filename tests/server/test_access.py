@@ -21,11 +21,11 @@ from outrider.gateway.catalogue import Catalogue
 from outrider.metering.key_store import add_key, change_key
 from outrider.metering.keys import Key, id_of
 from outrider.routing_types import Caller
-from outrider.server.access import Access, check_model, need_of, needs_keys
+from outrider.server.access import Access, Need, check_model, need_of, needs_keys
 from outrider.server.app import build_app
 from outrider.storage.folder import DataFolder
-from server.keyed import database_of, keyed_server, secret_key
-from server.scripted import MODEL, Running
+from server.keyed import bearer, database_of, keyed_server, secret_key
+from server.scripted import MODEL, Reply, Running
 from storage.records import run
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
@@ -200,13 +200,31 @@ def locked(folder: Path) -> Iterator[Running]:
         yield it
 
 
-def test_no_route_but_the_open_ones_answers_without_a_key(locked: Running) -> None:
+def ask_all(server: Running, secret: str) -> Iterator[tuple[str, Need, Reply]]:
+    """Ask every route with a key; gives path, what the path needs, and the answer."""
     for method, path in routes(build_app(ServerConfig(), Catalogue([]))):
         concrete = re.sub(r"\{[^}]*\}", "x", path)
-        reply = locked.ask(method, concrete, None if method == "GET" else b"{}")
-        assert (reply.status == 401) == (path not in PUBLIC), f"{method} {path}"
+        body = None if method == "GET" else b"{}"
+        yield path, need_of(concrete), server.ask(method, concrete, body, **bearer(secret))
+
+
+@pytest.mark.parametrize("secret", ["", "unknown", "expired", "disabled"])
+def test_no_route_but_the_open_ones_answers_to_no_key_or_a_bad_one(
+    secret: str, locked: Running
+) -> None:
+    for path, _, reply in ask_all(locked, secret):
+        assert (reply.status == 401) == (path not in PUBLIC), path
         if reply.status == 401:
             assert reply.headers["www-authenticate"] == "Bearer"
+            assert reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("secret", ["infer", "manage"])
+def test_every_route_is_for_the_kinds_of_keys_that_it_names(secret: str, locked: Running) -> None:
+    wrong = {"infer": ("management", "managing"), "manage": ("inference",)}[secret]
+    for path, need, reply in ask_all(locked, secret):
+        assert reply.status != 401, path
+        assert (reply.status == 403) == (need in wrong), path
 
 
 def test_a_request_with_a_key_is_answered(locked: Running) -> None:
