@@ -38,6 +38,8 @@ PUBLIC = {
     "/api/v1/models/{model:path}/endpoints",
     "/api/v1/providers",
     "/workers-ai/models/{slug}/{file}",
+    "/chat/{conversation}",
+    "/assets/{name}",
 }
 TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
 

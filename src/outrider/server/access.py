@@ -57,6 +57,8 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/api/v1/models/", "nothing"),
     ("/api/v1/model/", "nothing"),
     ("/workers-ai/", "nothing"),  # the service's web pages
+    ("/chat/", "nothing"),  # the page: it has no data of its own
+    ("/assets/", "nothing"),
     ("/api/v1/keys/", "managing"),
     ("/api/v1/datasets/", "any"),
     ("/v1/models/", "any"),
