@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -16,11 +16,12 @@ from starlette.routing import Route
 
 from metering.test_keys import key
 from outrider.config import ServerConfig
-from outrider.errors import ConfigError, Forbidden, Unauthorized
+from outrider.errors import ConfigError, Forbidden, StorageError, Unauthorized
 from outrider.gateway.catalogue import Catalogue
-from outrider.metering.key_store import add_key, change_key
+from outrider.metering.key_store import add_key, change_key, revision
 from outrider.metering.keys import Key, id_of
 from outrider.routing_types import Caller
+from outrider.server import access as access_module
 from outrider.server.access import Access, Need, check_model, need_of, needs_keys
 from outrider.server.app import build_app
 from outrider.storage.folder import DataFolder
@@ -282,3 +283,34 @@ def test_a_server_that_needs_keys_does_not_start_without_their_folder(tmp_path: 
     with pytest.raises(ConfigError, match="in use by another Outrider"):
         start("on", tmp_path)
     folder.close()
+
+
+def test_keys_that_can_not_be_read_stay_as_they_were_until_they_can(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access_module, "SYNC_S", 0.001)
+
+    class Storage:
+        is_broken = False
+        keys: ClassVar = [secret_key("s")]
+        number = 1
+
+        async def run(self, work: Any) -> Any:
+            if self.is_broken:
+                raise StorageError("the disk is gone")
+            return self.number if work is revision else list(self.keys)
+
+    async def main() -> None:
+        gate, storage = Access(ServerConfig(auth="on")), Storage()
+        await gate.start(storage)  # type: ignore[arg-type]
+        storage.is_broken = True
+        await asyncio.sleep(0.05)
+        assert gate.keyring.get(id_of("s")) is not None
+        storage.is_broken, storage.number, storage.keys = False, 2, []  # type: ignore[misc]
+        async with asyncio.timeout(10):
+            while gate.keyring.get(id_of("s")) is not None:
+                await asyncio.sleep(0.001)
+        await gate.close()
+
+    asyncio.run(main())
+    assert caplog.text.count("keys stay as they were: the disk is gone") == 1

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+import msgspec
 from starlette.types import Scope
 
 from outrider.config import ServerConfig
@@ -162,9 +163,9 @@ class Access:
             try:
                 await self.refresh()
                 is_fine = True
-            except StorageError as error:
+            except (StorageError, msgspec.ValidationError) as error:
                 if is_fine:
-                    logger.error("keys stay as they were: %s", error.message)
+                    logger.error("keys stay as they were: %s", error)
                 is_fine = False
 
 
