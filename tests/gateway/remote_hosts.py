@@ -10,6 +10,7 @@ from outrider.config_providers import Timeouts
 from outrider.dialects.capabilities import Kind
 from outrider.errors import OutriderError, UnsupportedParameter
 from outrider.gateway.remote import Connections, RemoteProvider, Upstream
+from outrider.gateway.upstream import call_of
 from outrider.types import Event, GenerationRequest, Message
 from upstreams.scripted import Scripted
 
@@ -36,7 +37,12 @@ class Asked:
         return RemoteProvider(self.upstream, "ours/model", connections)
 
     def can_carry(self, wanted: GenerationRequest) -> UnsupportedParameter | None:
-        return self.provider(Connections()).can_carry(wanted)
+        """Give what can't be sent, without sending anything."""
+        try:
+            call_of(self.upstream, wanted).encode()
+        except UnsupportedParameter as error:
+            return error
+        return None
 
 
 def request(text: str = "Hi", **fields: Any) -> GenerationRequest:

@@ -19,7 +19,6 @@ from outrider.errors import (
     OutriderError,
     ProviderError,
     ProviderTimeout,
-    UnsupportedParameter,
 )
 from outrider.gateway.upstream import Call, Upstream, call_of
 from outrider.gateway.upstream_errors import error_of, retry_after_s, told
@@ -68,14 +67,6 @@ class RemoteProvider:
         self.upstream = upstream
         self._connections = connections
         self._headers = upstream.headers()
-
-    def can_carry(self, request: GenerationRequest) -> UnsupportedParameter | None:
-        """Give what the provider's wire can't carry of a request; None if it can be sent."""
-        try:
-            call_of(self.upstream, request).encode()
-        except UnsupportedParameter as error:
-            return error
-        return None
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; see `Provider`."""
