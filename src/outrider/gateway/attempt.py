@@ -51,7 +51,8 @@ class EndpointTry:
         try:
             async with aclosing(self.endpoint.provider.generate(request)) as events:
                 async for event in events:
-                    self._note(event)
+                    if self._position is None or isinstance(event, Completed):
+                        self._note(event)
                     if holds_all or not (self.is_shown or self._shows(event, len(held))):
                         held.append(event)
                         continue

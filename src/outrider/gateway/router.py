@@ -208,6 +208,8 @@ class RoutedModel:
 def _highest(prices: Iterable[Price]) -> Price:
     """Give a price that none of them exceeds: nobody knows yet who will answer."""
     every = list(prices)
+    if len(every) == 1:
+        return every[0]
     return Price(
         prompt=max(price.prompt for price in every),
         completion=max(price.completion for price in every),

@@ -109,6 +109,8 @@ def arrange(
     endpoints: Sequence[Endpoint], routing: Routing, sort: SortBy | None, health: Health
 ) -> list[Endpoint]:
     """Put endpoints in the order in which they are asked."""
+    if len(endpoints) < 2:  # most requests: nothing to look up or draw
+        return list(endpoints)
     if routing.order:
         listed = [_position(endpoint, routing.order) for endpoint in endpoints]
         pairs = sorted(zip(listed, range(len(endpoints)), strict=True))
@@ -185,6 +187,8 @@ def _fitting(endpoints: Sequence[Endpoint], needs: Needs) -> Sequence[Endpoint]:
     def takes_answer(endpoint: Endpoint) -> bool:
         return endpoint.max_output is None or needs.max_tokens <= endpoint.max_output
 
+    if len(endpoints) == 1:
+        return endpoints
     total = needs.prompt_tokens + needs.max_tokens
     tests: tuple[Callable[[Endpoint], bool], ...] = (
         lambda endpoint: total <= room(endpoint) and takes_answer(endpoint),
