@@ -14,11 +14,14 @@ from outrider.errors import (
     FailedAttempt,
     NoEndpoints,
     OutriderError,
+    PaymentRequired,
     ProviderDenied,
     ProviderError,
     ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
+    RateLimited,
+    Unauthorized,
 )
 from outrider.types import Completed, Event, Finished, Started, TextDelta, Usage
 
@@ -89,6 +92,17 @@ def test_openrouter_names_the_host_that_failed_last_and_those_before() -> None:
         {"code": 0, "message": "too slow", "provider_name": "vLLM"}
     ]
     assert metadata["retry_after_seconds"] == 8
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(401, Unauthorized), (402, PaymentRequired), (429, RateLimited)]
+)
+def test_an_error_inside_of_a_stream_is_known_by_its_code(
+    code: int, kind: type[OutriderError]
+) -> None:
+    chunk = {"error": {"code": code, "message": "no"}, "choices": []}
+    with pytest.raises(kind):
+        openrouter.CHAT_COMPLETIONS.decode_stream(b"data: %s\n\n" % json.dumps(chunk).encode())
 
 
 def chunks(*events: Event, error: OutriderError | None = None) -> list[dict[str, object]]:

@@ -59,11 +59,13 @@ ERROR_TYPES: tuple[tuple[type[OutriderError], int, str], ...] = (
 )
 _CLASS_OF_STATUS: dict[int, type[OutriderError]] = {
     400: InvalidRequest,
+    401: Unauthorized,
+    402: PaymentRequired,
     404: ModelNotFound,
     408: RequestTimeout,
     413: PayloadTooLarge,
     422: InvalidRequest,
-    429: EngineOverloaded,
+    429: RateLimited,
     503: EngineOverloaded,
     529: EngineOverloaded,
 }
