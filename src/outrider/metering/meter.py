@@ -28,7 +28,7 @@ from outrider.types import (
     Usage,
 )
 
-MAX_COUNT = 2**53
+MAX_COUNT = 2**40  # what a hostile host may claim; costs and sums stay in 64 bits
 MAX_ROWS_BEFORE_START = 10_000
 
 

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 ROWS_AT_ONCE = 500
 LINGER_S = 0.05  # one sync of the disk for what ends meanwhile; the journal has it already
 RETRY_S = 1.0
+FLUSH_S = 5.0  # how long a reader waits for what ended just now
 MAX_ROWS_WITHOUT_SLOT = 10_000
 
 
@@ -65,9 +66,10 @@ class LedgerWriter:
     async def flush(self) -> None:
         """Wait until what has ended by now is in the database, or can't be written now."""
         if self._waiting:
-            async with self._written:
-                self._woken.set()
-                await self._written.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_S), self._written:
+                    self._woken.set()
+                    await self._written.wait()
 
     async def close(self) -> None:
         """Write what waits, if that is possible now; what isn't written stays in the journal."""
