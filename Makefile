@@ -217,7 +217,7 @@ $(WEB_BUILT): $(WEB_SOURCES)
 	else echo "no Node 20 or newer with npm found: the web page isn't built"; fi
 
 $(WEB_CHECKED): $(WEB_BUILT) $(WEB_SOURCES)
-	$(call quietly,checking the page's sources,npm ci --prefix web --no-audit --no-fund && npm run --prefix web check && npm test --prefix web)
+	$(call quietly,checking the page's sources,{ npm ci --prefix web --no-audit --no-fund && npm run --prefix web check && npm test --prefix web; })
 	@touch $@
 
 $(WEB_CLIENTS): tests/web/package.json tests/web/package-lock.json

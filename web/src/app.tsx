@@ -11,10 +11,11 @@ import { History } from "./ui/History";
 import { IconButton } from "./ui/icons";
 import { KeyDialog } from "./ui/KeyDialog";
 import { ModelPicker } from "./ui/ModelPicker";
+import { PageButtons } from "./ui/PageButtons";
 import { Palette } from "./ui/Palette";
 import { ProblemCard } from "./ui/ProblemCard";
 import { SettingsPanel } from "./ui/SettingsPanel";
-import { isHistoryOpen, isNarrow, isSettingsOpen, notice, open, theme } from "./ui/state";
+import { isHistoryOpen, isNarrow, isSettingsOpen, notice, open } from "./ui/state";
 import { ThreadView } from "./ui/ThreadView";
 
 export function App() {
@@ -44,7 +45,6 @@ export function App() {
 }
 
 function Header() {
-  const isDark = theme.value === "dark" || (theme.value === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
   const { threads } = conversation.value;
   return (
     <header class="top">
@@ -54,8 +54,7 @@ function Header() {
       <span class="spring" />
       <IconButton icon="columns" label="Compare: add a pane" disabled={threads.length >= MAX_THREADS} onClick={addThread} />
       <IconButton icon="code" label="View code" onClick={() => (open.value = "code")} />
-      <IconButton icon={isDark ? "sun" : "moon"} label={isDark ? "Light theme" : "Dark theme"} class="theme" onClick={() => (theme.value = isDark ? "light" : "dark")} />
-      <IconButton icon="key" label="Enter a key" class="key" onClick={() => (open.value = "keys")} />
+      <span class="only-wide"><PageButtons /></span>
       <IconButton icon="sliders" label="Settings" pressed={isSettingsOpen.value} onClick={() => toggle(isSettingsOpen, isHistoryOpen)} />
     </header>
   );

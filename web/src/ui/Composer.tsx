@@ -69,7 +69,11 @@ function onKeyDown(event: KeyboardEvent, send: () => void): void {
   }
 }
 
+// Measuring lays out the page at every key, so it is left to the browser where that can do it.
+const FITS_BY_ITSELF = CSS.supports("field-sizing", "content");
+
 function fit(field: HTMLTextAreaElement): void {
+  if (FITS_BY_ITSELF) return;
   field.style.height = "auto";
   field.style.height = `${Math.min(field.scrollHeight, window.innerHeight * 0.4)}px`;
 }

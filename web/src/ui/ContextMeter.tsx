@@ -1,6 +1,7 @@
 // How much of the model's context the conversation takes: counted by the server for what it has
 // answered, estimated for what came after.
 
+import { computed } from "@preact/signals";
 import { modelsById } from "../api/models";
 import { imageCost } from "../chat/images";
 import { thread } from "../chat/store";
@@ -8,17 +9,20 @@ import { branch } from "../chat/tree";
 import type { Image, Message } from "../chat/types";
 import { count, estimatedTokens } from "./format";
 
+// Of the messages, so that typing doesn't walk through them.
+const used = computed(() => usedTokens(branch(thread.value), thread.value.system));
+
 export function ContextMeter({ draft, pictures }: { draft: string; pictures: Image[] }) {
   const limit = modelsById.value.get(thread.value.model)?.context_length;
   if (!limit) return <span class="meter" />;
-  const { tokens, isExact } = usedTokens(branch(thread.value), thread.value.system);
-  const used = tokens + estimatedTokens(draft) + pictures.reduce((sum, { width, height }) => sum + imageCost(width, height).tokens, 0);
-  const share = Math.min(1, used / limit);
+  const { tokens, isExact } = used.value;
+  const total = tokens + estimatedTokens(draft) + pictures.reduce((sum, { width, height }) => sum + imageCost(width, height).tokens, 0);
+  const share = Math.min(1, total / limit);
   const level = share > 0.95 ? "full" : share > 0.8 ? "high" : "low";
-  const words = `${isExact && !draft ? "" : "about "}${count(used)} of ${count(limit)} tokens`;
+  const words = `${isExact && !draft ? "" : "about "}${count(total)} of ${count(limit)} tokens`;
   return (
     <span class="meter" data-level={level} title={`Context: ${words}`}>
-      <meter min={0} max={limit} value={used} aria-label={`Context used: ${words}`} />
+      <meter min={0} max={limit} value={total} aria-label={`Context used: ${words}`} />
       <span class="faint">{words}</span>
     </span>
   );

@@ -39,7 +39,7 @@ function Question({ message, index, siblings }: Properties) {
       )}
       {isEditing ? <Editor message={message} index={index} /> : <p class="asked">{message.text}</p>}
       {!isEditing && (
-        <Tools>
+        <Tools hasBranches={siblings.includes(" ")}>
           <Branches id={message.id} siblings={siblings} index={index} />
           <IconButton icon="edit" label="Edit" onClick={() => (editing.value = message.id)} />
           <IconButton icon="copy" label="Copy" onClick={() => copy(message.text)} />
@@ -133,8 +133,8 @@ function Ending({ message, index }: { message: Message; index: number }) {
   return null;
 }
 
-function Tools({ children }: { children: preact.ComponentChildren }) {
-  return <div class="tools">{children}</div>;
+function Tools({ children, hasBranches = false }: { children: preact.ComponentChildren; hasBranches?: boolean }) {
+  return <div class={hasBranches ? "tools has-branches" : "tools"}>{children}</div>;
 }
 
 function Branches({ id, siblings, index }: { id: string; siblings: string; index: number }) {
