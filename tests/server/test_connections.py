@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from outrider.config import ServerConfig
+from outrider.server.run import listen
 from outrider.types import Completed, Finished, GenerationRequest, Started, TextDelta, Usage
 from server.scripted import (
     MODEL,
@@ -263,3 +265,20 @@ def test_a_connection_too_many_gets_a_503_of_its_wire_and_others_go_on(
         for _ in range(3):  # a place is free once its connection is closed
             with server.connect(raw_post(CHAT, WHOLE, "connection: close")) as only:
                 assert read_all(only).startswith(b"HTTP/1.1 200")
+
+
+def test_small_pieces_of_an_answer_do_not_wait_for_the_ones_before() -> None:
+    async def accept() -> int:
+        accepted: asyncio.Queue[int] = asyncio.Queue()
+
+        async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            own = writer.get_extra_info("socket")
+            accepted.put_nowait(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = listen(ServerConfig(port=0))
+        async with await asyncio.start_server(take, sock=listener):
+            with socket.create_connection(listener.getsockname()):
+                return await accepted.get()
+
+    assert asyncio.run(accept()), "head and body of an answer would be 40 ms apart"

@@ -54,7 +54,7 @@ def serve(settings: Configuration, packed_path: Path | None, on_ready: OnReady) 
 def listen(config: ServerConfig) -> socket.socket:
     """Take the port."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
