@@ -14,6 +14,8 @@ LOG := $(VENV)/install.log
 MODEL ?= smollm2-135m-instruct
 TEST_DATA := bfcl-eval==2026.3.23
 PARITY_PARTS := torchvision==0.29.2
+LITELLM := $(VENV)/litellm
+LITELLM_PROXY := litellm[proxy]==1.106.2
 LLAMA_CPP := 0.3.36
 PEER := build/llama-server
 AVX2_PEER := build/llama-avx2
@@ -21,7 +23,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-kernels bench-serve bench-speculation bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
+.PHONY: browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -38,6 +40,7 @@ help:
 	@echo "make bench-kernels  measure single kernels against the machine's limits"
 	@echo "make bench-codecs  measure reading and writing requests, answers and chunks of the wires"
 	@echo "make bench-embeddings  measure embeddings side by side with sentence-transformers"
+	@echo "make bench-gateway  measure the gateway side by side with LiteLLM's proxy (downloads 750 MB)"
 	@echo "make bench-vision  measure one image tile side by side with transformers (two minutes)"
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
 	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
@@ -106,6 +109,15 @@ bench-codecs: $(VENV)/.installed
 bench-embeddings: $(VENV)/.extra-bench-embeddings
 	@$(BIN)/outrider pull all-minilm-l6-v2
 	@$(BIN)/python benchmarks/embeddings.py $(ARGS)
+
+bench-gateway: $(VENV)/.installed $(LITELLM)/.installed
+	@$(BIN)/python benchmarks/gateway.py --litellm $(LITELLM)/bin/litellm $(ARGS)
+
+# An environment of its own: it wants other versions than we do.
+$(LITELLM)/.installed: $(VENV)/.python
+	$(call quietly,making $(LITELLM),$(call make_venv,$(LITELLM)))
+	$(call quietly,installing $(LITELLM_PROXY) to compare with,$(LITELLM)/bin/python -m pip install '$(LITELLM_PROXY)')
+	@touch $@
 
 perplexity: $(VENV)/.installed
 	@$(BIN)/outrider pull $(MODEL)
