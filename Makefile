@@ -23,7 +23,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
+.PHONY: browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -43,6 +43,7 @@ help:
 	@echo "make bench-gateway  measure the gateway side by side with LiteLLM's proxy (downloads 750 MB)"
 	@echo "make bench-vision  measure one image tile side by side with transformers (two minutes)"
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
+	@echo "make bench-statistics  measure the statistics over five million requests (four minutes)"
 	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
 	@echo "make bench-speculation  measure what guessing tokens gains and costs"
 	@echo "make bench-structured  measure what answers held to schemas cost"
@@ -136,6 +137,9 @@ bench-speculation: $(VENV)/.installed
 bench-structured: $(VENV)/.extra-test $(VENV)/.test-data
 	@$(BIN)/outrider pull $(MODEL)
 	@$(BIN)/python benchmarks/structured.py --model $(MODEL) $(ARGS)
+
+bench-statistics: $(VENV)/.installed
+	@$(BIN)/python benchmarks/ledger_statistics.py $(ARGS)
 
 llama-server: $(PEER)
 

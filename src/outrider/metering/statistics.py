@@ -74,20 +74,46 @@ def _generation(row: RowMapping) -> Generation:
 
 def activity(connection: Connection, when: Days, key: str | None) -> list[Activity]:
     """Give what endpoints did, day by day and newest first, for one key or all."""
+    wanted = series.c.provider != ""
+    if key is not None:
+        wanted &= series.c.key == key
+    first = func.min(series.c.number)
+    names = {
+        number: (model, provider)
+        for number, model, provider in connection.execute(
+            select(first, series.c.model, series.c.provider)
+            .where(wanted)
+            .group_by(series.c.model, series.c.provider)
+        )
+    }
+    # An endpoint is the first series of its names: numbers are added up faster than texts.
+    endpoint = first.over(partition_by=[series.c.model, series.c.provider]).label("endpoint")
+    numbers = select(series.c.number, endpoint).where(wanted).cte("numbers")
     sums = [
         func.sum(days.c[name]).label(name)
         for name in ("requests", "prompt_tokens", "completion_tokens", "cost_microusd")
     ]
     query = (
-        select(days.c.begin_s.label("day_s"), series.c.model, series.c.provider, *sums)
-        .join(series, days.c.series == series.c.number)
-        .where(when.hold(days.c.begin_s), series.c.provider != "")
-        .group_by(days.c.begin_s, series.c.model, series.c.provider)
-        .order_by(days.c.begin_s.desc(), series.c.model, series.c.provider)
+        select(days.c.begin_s.label("day_s"), numbers.c.endpoint, *sums)
+        .join(numbers, days.c.series == numbers.c.number)
+        .where(when.hold(days.c.begin_s))
+        .group_by(days.c.begin_s, numbers.c.endpoint)
     )
-    if key is not None:
-        query = query.where(series.c.key == key)
-    return [Activity(**_whole(row._mapping)) for row in connection.execute(query)]
+    rows = [
+        Activity(
+            day_s=day_s,
+            model=names[number][0],
+            provider=names[number][1],
+            requests=int(requests),
+            prompt_tokens=int(prompt_tokens),
+            completion_tokens=int(completion_tokens),
+            cost_microusd=int(cost),
+        )
+        for day_s, number, requests, prompt_tokens, completion_tokens, cost in connection.execute(
+            query
+        ).all()
+    ]
+    return sorted(rows, key=lambda row: (-row.day_s, row.model, row.provider))
 
 
 def popular_apps(connection: Connection, when: Days) -> list[AppTokens]:
