@@ -43,6 +43,7 @@ PROVIDER = "Outrider"  # the display name of this server as a host
 KEEP_ALIVE = b": OPENROUTER PROCESSING\n\n"
 _ID_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 20
+_LETTER_OF_BYTE = (_ID_LETTERS * 5).encode()[:256]
 _CHAT, _TEXT = ChatChoices(), TextChoices()
 
 
@@ -162,12 +163,8 @@ class _ChunkEncoder:
 
 def generation_id(request_id: str, created_s: int) -> str:
     """Give an answer's id in the service's form; same request, same id."""
-    number = int.from_bytes(hashlib.sha256(request_id.encode()).digest())
-    letters = []
-    for _ in range(_ID_LENGTH):
-        number, index = divmod(number, len(_ID_LETTERS))
-        letters.append(_ID_LETTERS[index])
-    return f"gen-{created_s}-{''.join(letters)}"
+    digest = hashlib.sha256(request_id.encode()).digest()[:_ID_LENGTH]
+    return f"gen-{created_s}-{digest.translate(_LETTER_OF_BYTE).decode()}"
 
 
 def usd(cost_microusd: int) -> float:

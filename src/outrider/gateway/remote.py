@@ -174,7 +174,7 @@ class _Reply:
 
     async def _whole(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
         pieces: list[bytes] = []
-        while data := await self._next(response):
+        while not response.content.at_eof() and (data := await self._next(response)):
             self._num_bytes += len(data)
             if self._num_bytes > limit:
                 raise ProviderError(f"the answer is longer than {limit >> 10:,} KiB")
@@ -184,6 +184,8 @@ class _Reply:
     async def _next(self, response: aiohttp.ClientResponse) -> bytes:
         """Give the bytes that come next; none at the end."""
         try:
+            if data := response.content.read_nowait():
+                return data  # it is here, so there is nothing to time
             async with asyncio.timeout_at(self._waits_until):
                 return await response.content.readany()
         except TimeoutError as error:

@@ -89,7 +89,8 @@ class Row(msgspec.Struct, frozen=True):
 
 def cut(text: str, most: int = MAX_NAME_CHARS) -> str:
     """Give the beginning of a text that somebody else chose, without what doesn't print."""
-    return "".join(c if c.isprintable() else "?" for c in text[:most])
+    text = text[:most]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def app_of(url: str, title: str) -> tuple[str, str]:

@@ -234,7 +234,9 @@ def _read(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, str, str]:
 
 def _shown(value: bytes) -> str:
     text = value[: 4 * MAX_APP_CHARS].decode("utf-8", "replace")
-    return "".join(c for c in text if c.isprintable())[:MAX_APP_CHARS].strip()
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isprintable())
+    return text[:MAX_APP_CHARS].strip()
 
 
 def _app_url(url: str) -> str:

@@ -49,6 +49,7 @@ def server_settings(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks for a client's address
         timeout_graceful_shutdown=config.drain_timeout_s,
         lifespan="off",
     )

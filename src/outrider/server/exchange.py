@@ -116,4 +116,5 @@ def new_request_id() -> str:
 
 
 def _printable(path: str) -> str:
-    return "".join(c if c.isprintable() and c != " " else "?" for c in path[:200])
+    path = path[:200].replace(" ", "?")
+    return path if path.isprintable() else "".join(c if c.isprintable() else "?" for c in path)

@@ -250,19 +250,35 @@ def _internal(error: Exception) -> str:
 async def _until_disconnect(
     receive: Receive, work: Coroutine[None, None, None], ending: asyncio.Future[OutriderError]
 ) -> None:
-    """Run a coroutine; when the client leaves, cancel it, wait for it and raise `ClientGone`.
+    """Run a coroutine; when the client leaves, cancel it and raise `ClientGone`.
 
-    The same when `ending` has an error, which is raised.
+    The same when `ending` has an error, which is raised. The work runs in this task: another one
+    would cost more than what it waits for.
     """
-    task = asyncio.create_task(work)
+    running = asyncio.current_task()
+    assert running is not None
+    cause: Exception | None = None
+    is_over = False
+
+    def stop(done: asyncio.Future[Any]) -> None:
+        nonlocal cause
+        if cause is None and not is_over:
+            cause = ending.result() if done is ending else ClientGone()
+            running.cancel()
+
     watcher = asyncio.create_task(wait_for_disconnect(receive))
+    watched: tuple[asyncio.Future[Any], ...] = (watcher, ending)
+    for each in watched:
+        each.add_done_callback(stop)
     try:
-        waiting: set[asyncio.Future[Any]] = {task, watcher, ending}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ending.result() if ending.done() else ClientGone
+        await work
+    except asyncio.CancelledError:
+        # Who else cancels this task, such as the server at its end, is heard first.
+        if cause is not None and running.uncancel() == 0:
+            raise cause from None
+        raise
     finally:
-        for each in (task, watcher):
-            each.cancel()
-        await asyncio.wait({task, watcher})
-    task.result()
+        is_over = True
+        for each in watched:
+            each.remove_done_callback(stop)
+        watcher.cancel()

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 
 from outrider.config import Configuration, ServerConfig
@@ -31,6 +34,8 @@ from outrider.server.image_hosts import ImageHosts
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
+# How long a thread that writes to the database may keep the loop waiting for the interpreter.
+SWITCH_S = 0.0005
 
 OnReady = Callable[[str, str], None]  # gets address and model
 
@@ -48,7 +53,9 @@ def serve(settings: Configuration, packed_path: Path | None, on_ready: OnReady) 
     hosting = Hosting(settings, packed_path)
     listener = listen(server_config)
     with contextlib.closing(listener):
-        asyncio.run(_serve(hosting, listener, on_ready))
+        sys.setswitchinterval(SWITCH_S)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(hosting, listener, on_ready))
 
 
 def listen(config: ServerConfig) -> socket.socket:
@@ -97,6 +104,7 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
         if not serving.done():
             starting.result()  # raises if the model can't be loaded
             hosting.refresh()
+            gc.freeze()  # what is there now stays: collecting looks at what requests leave only
             on_ready(address_of(listener), hosting.catalogue.entries[0].name)
             await serving
     finally:
