@@ -93,7 +93,7 @@ def activity(connection: Connection, when: Days, key: str | None) -> list[Activi
         func.sum(days.c[name]).label(name)
         for name in ("requests", "prompt_tokens", "completion_tokens", "cost_microusd")
     ]
-    query = (
+    found = connection.execute(
         select(days.c.begin_s.label("day_s"), numbers.c.endpoint, *sums)
         .join(numbers, days.c.series == numbers.c.number)
         .where(when.hold(days.c.begin_s))
@@ -109,9 +109,7 @@ def activity(connection: Connection, when: Days, key: str | None) -> list[Activi
             completion_tokens=int(completion_tokens),
             cost_microusd=int(cost),
         )
-        for day_s, number, requests, prompt_tokens, completion_tokens, cost in connection.execute(
-            query
-        ).all()
+        for day_s, number, requests, prompt_tokens, completion_tokens, cost in found
     ]
     return sorted(rows, key=lambda row: (-row.day_s, row.model, row.provider))
 
