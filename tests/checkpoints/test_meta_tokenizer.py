@@ -53,6 +53,7 @@ def test_ids_from_metas_file_are_metas(meta: Tokenizer) -> None:
     check_golden(meta)
 
 
+@pytest.mark.slow
 def test_ids_from_a_gguf_file_are_metas(meta_json: str) -> None:
     published = as_published(meta_json)
     vocab, added = published["model"]["vocab"], published["added_tokens"]

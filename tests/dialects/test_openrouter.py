@@ -57,7 +57,7 @@ TEXT = {"model": "m", "prompt": "Hello"}
 BODIES: dict[str, dict[str, Any]] = {CHAT_COMPLETIONS.name: CHAT, COMPLETIONS.name: TEXT}
 BOTH = pytest.mark.parametrize("wire", [CHAT_COMPLETIONS, COMPLETIONS], ids=lambda wire: wire.name)
 wires = st.sampled_from([CHAT_COMPLETIONS, COMPLETIONS])
-GENERATION = "gen-5-ZptlPMTliifJHBlLpQNO"
+GENERATION = "gen-5-WSd6rN5BEqwtu3M9sr9L"
 USAGE = {
     "prompt_tokens": 3,
     "completion_tokens": 2,

@@ -44,6 +44,7 @@ def fewest_blocks(chunk_size: int) -> int:
     clock=st.none() | clocks(),
 )
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_an_answer_is_the_same_alone_and_under_any_load(
     arrivals: list[Arrival],
     num_full_blocks: int,

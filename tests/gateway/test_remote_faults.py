@@ -14,12 +14,13 @@ from outrider.types import Completed, Event, Finished, TextDelta, Usage
 from upstreams.faults import TEXT, WORDS, Fault, faults, native_faults
 from upstreams.scripted import Scripted
 
-# OpenRouter's shapes are read by the same code as OpenAI's.
+# test_fallbacks.py has the same rows, through the server.
+pytestmark = pytest.mark.slow
 ROWS = [
     *(pytest.param("openai", fault, id=f"openai-{fault}") for fault in faults("openai")),
     *(pytest.param("workers-ai", fault, id=f"native-{fault}") for fault in native_faults()),
     *(
-        pytest.param("openrouter", fault, id=f"openrouter-{fault}", marks=pytest.mark.slow)
+        pytest.param("openrouter", fault, id=f"openrouter-{fault}")
         for fault in faults("openrouter")
     ),
 ]

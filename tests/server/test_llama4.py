@@ -181,6 +181,7 @@ def bad_urls() -> list[str]:
     return urls + urls[:10]
 
 
+@pytest.mark.slow
 def test_a_hundred_bad_images_are_400s_and_the_server_goes_on(server: Process) -> None:
     urls = bad_urls()
     assert len(urls) == 100
