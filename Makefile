@@ -47,7 +47,7 @@ help:
 	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
 	@echo "make bench-speculation  measure what guessing tokens gains and costs"
 	@echo "make bench-structured  measure what answers held to schemas cost"
-	@echo "make slow     run the tests that take more than ten seconds"
+	@echo "make slow     run the tests that take long, and long tables"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
 	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
 	@echo "make ci       lint, test, slow, clients, parity and sanitize"
