@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
+from functools import partial
 
 from outrider.batch_types import Batch, Item, ItemResult
 from outrider.dialects.base import Envelope, collect
@@ -21,12 +22,11 @@ from outrider.errors import (
     ProviderUnavailable,
     StorageError,
 )
-from outrider.gateway.provider import checked
 from outrider.server.access import check_model
 from outrider.server.accounts import LOCAL, open_repeatable
 from outrider.server.batch_wires import BatchWire, Call, EmbedCall, GenerateCall
 from outrider.server.exchange import Exchange
-from outrider.server.generate import Services
+from outrider.server.generate import Services, begin
 from outrider.storage.batches import count_failure
 from outrider.storage.opening import Storage
 from outrider.types import Usage
@@ -130,15 +130,8 @@ class ItemRunner:
     async def _generate(
         self, call: GenerateCall, exchange: Exchange, row_id: str
     ) -> tuple[bytes, Usage]:
-        request, models = call.decoded.request, call.decoded.models
-        names = (request.model,) if models is None else models
-        routing, trace = call.decoded.routing, exchange.trace
-        provider = self._services.router.route(names, routing, exchange.caller, trace)
-        exchange.model = provider.name
-        request = await self._services.images.fetch(request)
-        num_choices = max(1, len(request.prompts)) * request.sampling.n
-        account = open_repeatable(self._services.meter, exchange, request, row_id)
-        events = self._services.functions.generate(account.metered(provider), request)
-        async with aclosing(checked(events, num_choices)) as events:
+        opening = partial(open_repeatable, row_id=row_id)
+        events = await begin(self._services, exchange, call.decoded, opening)
+        async with aclosing(events):
             answer = await collect(events)
         return call.encode(answer), answer.usage

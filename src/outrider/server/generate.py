@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
 from outrider.gateway.router import Router
-from outrider.metering.meter import Meter
+from outrider.metering.meter import Account, Meter
 from outrider.server.access import Access, caller_of
 from outrider.server.accounts import open_account
 from outrider.server.body import ClientGone, read_body, wait_for_disconnect
@@ -36,7 +36,7 @@ from outrider.server.image_fetch import ImageFetcher
 from outrider.server.keep_alive import Silence, kept_alive
 from outrider.server.metrics import Metrics
 from outrider.server.replies import limit_headers, reply, reply_headers, start_reply
-from outrider.types import Event
+from outrider.types import Event, GenerationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,23 @@ class Services:
             access,
             Meter(access.budgets),
         )
+
+
+Opening = Callable[[Meter, Exchange, GenerationRequest], Account]
+
+
+async def begin(
+    services: Services, exchange: Exchange, decoded: Decoded, opening: Opening
+) -> AsyncGenerator[Event, None]:
+    """Route a request, fetch its images and open its account; gives its events, checked."""
+    request = decoded.request
+    names = (request.model,) if decoded.models is None else decoded.models
+    provider = services.router.route(names, decoded.routing, exchange.caller, exchange.trace)
+    exchange.model, exchange.session = provider.name, decoded.routing.session
+    request = await services.images.fetch(request)
+    num_choices = max(1, len(request.prompts)) * request.sampling.n
+    metered = opening(services.meter, exchange, request).metered(provider)
+    return checked(services.functions.generate(metered, request), num_choices)
 
 
 class Answer(Protocol):
@@ -151,21 +168,11 @@ class _Answer:
             ),
         )
         del body  # it may hold megabytes of images
-        request = decoded.request
-        names = (request.model,) if decoded.models is None else decoded.models
-        provider = self._services.router.route(
-            names, decoded.routing, exchange.caller, exchange.trace
-        )
-        exchange.model, exchange.session = provider.name, decoded.routing.session
-        request = await self._services.images.fetch(request)
-        num_choices = max(1, len(request.prompts)) * request.sampling.n
-        metered = open_account(self._services.meter, exchange, request).metered(provider)
         events = exchange.watch(
-            checked(self._services.functions.generate(metered, request), num_choices),
-            self._services.metrics,
+            await begin(self._services, exchange, decoded, open_account), self._services.metrics
         )
         async with aclosing(events):
-            if request.stream:
+            if decoded.request.stream:
                 await self._stream(events, decoded)
             else:
                 answer = await collect(events)
