@@ -7,13 +7,11 @@ ledger on; LiteLLM has a key and no database, which is less work for it.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPException
@@ -21,11 +19,13 @@ from pathlib import Path
 
 from gateway_load import HOST, Target
 from scripted_upstream import MODEL as UPSTREAM_MODEL
+from servers import running
 from start import free_port, resident_bytes
 
 FOLDER = Path(__file__).parent
 MODEL = "bench/canned"
-START_S, STOP_S, POLL_S = 120, 30, 0.003
+START_S, POLL_S = 120, 0.003
+VARIABLES = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 SETTINGS = f"""[providers.canned]
 kind = "openai"
 base_url = "URL"
@@ -108,7 +108,8 @@ class Gateways:
     def _start(self, target: Target, command: list[str]) -> Started:
         log = self._folder / f"{target.name}.log"
         begin = time.perf_counter()
-        process = self._stack.enter_context(_process(command, log))
+        started = running(command, log, folder=self._folder, variables=VARIABLES)
+        process = self._stack.enter_context(started)
         while not _answers(target):
             if process.poll() is not None or time.perf_counter() - begin > START_S:
                 raise SystemExit(f"{target.name} didn't start: {log.read_text()[-2000:]}")
@@ -118,24 +119,6 @@ class Gateways:
             _answers(target)
         rss_mb = resident_bytes(process.pid) / 1e6
         return Started(replace(target, pid=process.pid), took_s, rss_mb)
-
-
-@contextmanager
-def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = os.environ | {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent, env=environment
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _answers(target: Target) -> bool:

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ def outrider_server(model: str, flags: list[str], log: Path) -> Iterator[Running
     """Run `outrider serve`."""
     port = free_port()
     command = [sys.executable, "-m", "outrider", "serve", model, "--port", str(port), *flags]
-    with _process(command, log) as process:
+    with running(command, log) as process:
         health = _wait_until_ready(process, f"http://{HOST}:{port}/healthz", log)
         ((name, facts),) = health["models"].items()
         pids = {"http": process.pid, "engine": facts["pid"]}
@@ -62,7 +62,7 @@ def llama_server(
         *("--threads", threads, "--threads-batch", threads),
         *("--parallel", str(num_slots), "--ctx-size", str(num_slots * num_tokens), "--no-ui"),
     ]
-    with _process(command, log) as process:
+    with running(command, log) as process:
         _wait_until_ready(process, f"http://{HOST}:{port}/health", log)
         yield Running(Server("llama-server", HOST, port, "default"), {"server": process.pid})
 
@@ -75,10 +75,20 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: list[str],
+    log: Path,
+    *,
+    folder: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command, in a folder and with more variables where given, until the block ends."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | dict(variables or {})
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, cwd=folder, env=environment
+        )
         try:
             yield process
         finally:
