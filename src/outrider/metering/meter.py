@@ -30,6 +30,7 @@ from outrider.types import (
 
 MAX_COUNT = 2**40  # what a hostile host may claim; costs and sums stay in 64 bits
 MAX_ROWS_BEFORE_START = 10_000
+STATUS_CANCELLED = 499  # the caller left: nginx's word for it
 
 
 class Ledger(Protocol):
@@ -290,9 +291,6 @@ class Account:
 
     def _elapsed_ms(self) -> int:
         return round((time.perf_counter() - self._begin_s) * 1000)
-
-
-STATUS_CANCELLED = 499  # the caller left
 
 
 class _Metered:

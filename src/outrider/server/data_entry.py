@@ -22,8 +22,9 @@ from outrider.config import data_folder
 from outrider.dialects import openai, openrouter
 from outrider.dialects.base import Dialect
 from outrider.errors import ConfigError, OutriderError, RequestTimeout, StorageError
+from outrider.metering.meter import STATUS_CANCELLED
 from outrider.server.body import ClientGone
-from outrider.server.exchange import STATUS_CLIENT_GONE, new_request_id
+from outrider.server.exchange import new_request_id
 from outrider.server.generate import Services
 from outrider.server.replies import reply_headers
 
@@ -121,7 +122,7 @@ class DataEntry:
         try:
             reply = await work(await self.api(), http)
         except ClientGone:
-            return Response(status_code=STATUS_CLIENT_GONE)
+            return Response(status_code=STATUS_CANCELLED)
         except OutriderError as error:
             status, body = dialect.encode_error(error, request_id)
             if isinstance(error, RequestTimeout):  # else its connection would be kept

@@ -18,7 +18,6 @@ from outrider.types import Completed, Event, Finished, TextDelta, ToolCallDelta,
 logger = logging.getLogger("outrider.access")
 
 KEY_DIGITS = 12  # of a key's hash in the log: enough to find it in `outrider keys list`
-STATUS_CLIENT_GONE = 499  # nginx's word for it
 
 
 class Exchange:

@@ -27,11 +27,11 @@ from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
 from outrider.gateway.router import Router
-from outrider.metering.meter import Account, Meter
+from outrider.metering.meter import STATUS_CANCELLED, Account, Meter
 from outrider.server.access import Access, caller_of
 from outrider.server.accounts import open_account
 from outrider.server.body import ClientGone, read_body, wait_for_disconnect
-from outrider.server.exchange import STATUS_CLIENT_GONE, Exchange
+from outrider.server.exchange import Exchange
 from outrider.server.image_fetch import ImageFetcher
 from outrider.server.keep_alive import Silence, kept_alive
 from outrider.server.metrics import Metrics
@@ -122,7 +122,7 @@ class GenerateRoute:
                 work = answer.run(await reading, Request(scope))
                 await _until_disconnect(receive, work, ending)
         except ClientGone:
-            exchange.status = STATUS_CLIENT_GONE
+            exchange.status = STATUS_CANCELLED
         except asyncio.CancelledError:
             # Only the server's own end cancels this task: the time for draining is over.
             await answer.fail(EngineFailed("the server was stopped before the answer was complete"))
