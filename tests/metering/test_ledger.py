@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,8 +22,17 @@ from outrider.metering import writer
 from outrider.metering.ledger import DAY_S, HOUR_S, Numbers, add_rows
 from outrider.metering.meter import STATUS_CANCELLED
 from outrider.metering.records import Closed, Counts, Row
-from outrider.routing_types import Caller, Price
-from outrider.storage.schema import app_days, apps, days, hours, model_days, prices, series
+from outrider.routing_types import Attempt, Caller, Price
+from outrider.storage.schema import (
+    app_days,
+    apps,
+    days,
+    generations,
+    hours,
+    model_days,
+    prices,
+    series,
+)
 from outrider.types import Completed, Event, Finished, Started, TextDelta, Usage
 from storage.records import run
 
@@ -110,6 +120,40 @@ def test_sums_are_those_of_the_rows_however_often_a_row_is_written(
         assert (connection.scalar(select(func.sum(app_days.c.tokens))) or 0) == with_app
 
     run(path, check)
+
+
+def test_many_rows_of_one_statement_are_stored_as_the_plain_insert_stores_them(
+    tmp_path: Path,
+) -> None:
+    tried = (Attempt(provider="p", model="m", status=502, error_code="provider_error"),) * 2
+    rows = [
+        row_of(
+            number,
+            attempts=tried[: number % 3],
+            native_reason="é'\"?",
+            first_token_ms=number if number % 2 else None,
+            is_cancelled=number % 5 == 0,
+            prompt_tokens=2**40 + number,
+        )
+        for number in range(2 * module.ROWS_PER_STATEMENT + 3)
+    ]
+
+    def plain(connection: Connection) -> None:
+        add_rows(connection, rows[:1], Numbers())
+        connection.execute(generations.delete())
+        values = [dict(zip(module.COLUMNS, module._generation(r, 1, 1), strict=True)) for r in rows]
+        for value in values:
+            value["attempts"] = msgspec.to_builtins(value["attempts"])
+        connection.execute(generations.insert(), values)
+
+    def stored(connection: Connection) -> list[Any]:
+        return list(connection.execute(select(generations).order_by(generations.c.number)))
+
+    (tmp_path / "plain").mkdir()
+    *_, expected = run(empty_database(tmp_path / "plain"), plain, stored)
+    *_, found = run(empty_database(tmp_path), lambda c: add_rows(c, rows, Numbers()), stored)
+    assert found == expected
+    assert len(found) == len(rows)
 
 
 def test_a_price_that_changes_is_a_new_version_and_rows_keep_theirs(tmp_path: Path) -> None:

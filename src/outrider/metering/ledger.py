@@ -6,9 +6,12 @@ prices are written once and referred to by number.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Table, func, select
@@ -30,8 +33,12 @@ from outrider.storage.schema import (
 HOUR_S, DAY_S = 3600, 86_400
 MAX_APPS = 10_000  # later ones are counted as none: anybody can send any referer
 CONTEXT_TOKENS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+# Of one statement for SQLite, whose driver gives up the interpreter's lock once per statement.
+ROWS_PER_STATEMENT = 64
+COLUMNS = tuple(column.name for column in generations.columns if column.name != "number")
 
 Values = dict[str, Any]
+T = TypeVar("T")
 
 
 class SeriesKey(NamedTuple):
@@ -57,8 +64,7 @@ class Numbers:
 def add_rows(connection: Connection, rows: Iterable[Row], numbers: Numbers) -> int:
     """Add rows and their sums; give how many weren't there already."""
     wanted = {row.opened.id: row for row in rows}
-    known = connection.scalars(select(generations.c.id).where(generations.c.id.in_(wanted)))
-    for row_id in known.all():
+    for row_id in _known_ids(connection, list(wanted)):
         del wanted[row_id]
     added = list(wanted.values())
     if not added:
@@ -74,39 +80,69 @@ def add_rows(connection: Connection, rows: Iterable[Row], numbers: Numbers) -> i
         _generation(row, number, _price_number(connection, row, numbers))
         for row, number in zip(added, series_numbers, strict=True)
     ]
-    connection.execute(generations.insert(), values)
+    _insert_rows(connection, values)
     _add_sums(connection, added, series_numbers)
     _add_rankings(connection, added, app_numbers)
     return len(added)
 
 
-def _generation(row: Row, series_number: int, price_number: int | None) -> Values:
+def _known_ids(connection: Connection, ids: list[str]) -> Iterable[str]:
+    if connection.dialect.name == "sqlite":  # one parameter, however many there are
+        found = "SELECT id FROM generations WHERE id IN (SELECT value FROM json_each(?))"
+        result = connection.exec_driver_sql(found, (msgspec.json.encode(ids).decode(),))
+        return [row_id for (row_id,) in result]
+    return connection.scalars(select(generations.c.id).where(generations.c.id.in_(ids))).all()
+
+
+def _generation(row: Row, series_number: int, price_number: int | None) -> tuple[Any, ...]:
+    """Give the values of `COLUMNS`."""
     opened, counts, closed = row.opened, row.counts, row.closed
-    return {
-        "id": opened.id,
-        "series": series_number,
-        "price": price_number,
-        "created_ms": opened.created_ms,
-        "request_id": opened.request_id,
-        "upstream_id": closed.upstream_id,
-        "session": opened.session,
-        "user_agent": opened.user_agent,
-        "attempts": msgspec.to_builtins(closed.attempts),
-        "prompt_tokens": counts.prompt_tokens,
-        "completion_tokens": counts.completion_tokens,
-        "cached_tokens": counts.cached_tokens,
-        "num_images": opened.num_images,
-        "cost_microusd": counts.cost_microusd,
-        "status": closed.status,
-        "error_code": closed.error_code,
-        "finish_reason": closed.finish_reason,
-        "native_reason": closed.native_reason,
-        "first_token_ms": closed.first_token_ms,
-        "duration_ms": closed.duration_ms,
-        "is_streamed": opened.is_streamed,
-        "is_cancelled": closed.is_cancelled,
-        "is_estimated": closed.is_estimated,
-    }
+    return (
+        opened.id,
+        series_number,
+        price_number,
+        opened.created_ms,
+        opened.request_id,
+        closed.upstream_id,
+        opened.session,
+        opened.user_agent,
+        closed.attempts,
+        counts.prompt_tokens,
+        counts.completion_tokens,
+        counts.cached_tokens,
+        opened.num_images,
+        counts.cost_microusd,
+        closed.status,
+        closed.error_code,
+        closed.finish_reason,
+        closed.native_reason,
+        closed.first_token_ms,
+        closed.duration_ms,
+        opened.is_streamed,
+        closed.is_cancelled,
+        closed.is_estimated,
+    )
+
+
+def _insert_rows(connection: Connection, values: Sequence[tuple[Any, ...]]) -> None:
+    at = COLUMNS.index("attempts")
+    if connection.dialect.name != "sqlite":
+        plain = [(*row[:at], msgspec.to_builtins(row[at]), *row[at + 1 :]) for row in values]
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in plain]
+        connection.execute(generations.insert(), rows)
+        return
+    encode = msgspec.json.encode
+    texts = [(*row[:at], encode(row[at]).decode(), *row[at + 1 :]) for row in values]
+    for begin in range(0, len(texts), ROWS_PER_STATEMENT):
+        part = texts[begin : begin + ROWS_PER_STATEMENT]
+        connection.exec_driver_sql(_insert_many(len(part)), tuple(chain.from_iterable(part)))
+
+
+@lru_cache(maxsize=ROWS_PER_STATEMENT)
+def _insert_many(num_rows: int) -> str:
+    """Give SQLite's statement that inserts so many rows."""
+    row = f"({', '.join('?' * len(COLUMNS))})"
+    return f"INSERT INTO generations ({', '.join(COLUMNS)}) VALUES {', '.join([row] * num_rows)}"
 
 
 def _app_number(connection: Connection, row: Row, numbers: Numbers) -> int:
@@ -174,7 +210,9 @@ def _price_number(connection: Connection, row: Row, numbers: Numbers) -> int | N
 
 def _number_of(connection: Connection, table: Table, names: Values, more: Values) -> int:
     """Give the number of names; another server may be writing the same ones."""
-    insert = _insert(connection, table).values(**names, **more).on_conflict_do_nothing()
+    insert = (
+        _insert(table, connection.dialect.name).values(**names, **more).on_conflict_do_nothing()
+    )
     connection.execute(insert)
     found = select(table.c.number).where(*(table.c[name] == v for name, v in names.items()))
     number: int = connection.execute(found).scalar_one()
@@ -182,23 +220,23 @@ def _number_of(connection: Connection, table: Table, names: Values, more: Values
 
 
 def _add_sums(connection: Connection, rows: Sequence[Row], series_numbers: Sequence[int]) -> None:
-    for table, period_s in ((hours, HOUR_S), (days, DAY_S)):
-        sums: dict[tuple[int, int], list[int]] = {}
-        for row, number in zip(rows, series_numbers, strict=True):
-            total = sums.setdefault((_begin_s(row, period_s), number), [0] * 6)
-            counts = row.counts
-            for index, count in enumerate(
-                (
-                    1,
-                    int(row.is_failed),
-                    counts.prompt_tokens,
-                    counts.completion_tokens,
-                    counts.cached_tokens,
-                    counts.cost_microusd,
-                )
-            ):
-                total[index] += count
-        _upsert(connection, table, sums)
+    by_hour: dict[tuple[int, int], list[int]] = {}
+    for row, number in zip(rows, series_numbers, strict=True):
+        counts = row.counts
+        amounts = (
+            1,
+            int(row.is_failed),
+            counts.prompt_tokens,
+            counts.completion_tokens,
+            counts.cached_tokens,
+            counts.cost_microusd,
+        )
+        _add(by_hour, (_begin_s(row, HOUR_S), number), amounts)
+    by_day: dict[tuple[int, int], list[int]] = {}
+    for (begin_s, number), sums in by_hour.items():
+        _add(by_day, (begin_s // DAY_S * DAY_S, number), sums)
+    _upsert(connection, hours, by_hour)
+    _upsert(connection, days, by_day)
 
 
 def _add_rankings(connection: Connection, rows: Sequence[Row], app_numbers: Sequence[int]) -> None:
@@ -207,45 +245,48 @@ def _add_rankings(connection: Connection, rows: Sequence[Row], app_numbers: Sequ
     for row, app in zip(rows, app_numbers, strict=True):
         day_s = _begin_s(row, DAY_S)
         tokens = row.counts.prompt_tokens + row.counts.completion_tokens
-        key = (
-            day_s,
-            row.model,
-            _context_bucket(tokens),
-            row.opened.num_images > 0,
-            row.closed.has_tool_calls,
-        )
-        sums = [by_model.setdefault(key, [0, 0])]
+        has_images, has_calls = row.opened.num_images > 0, row.closed.has_tool_calls
+        key = (day_s, row.model, _context_bucket(tokens), has_images, has_calls)
+        _add(by_model, key, (1, tokens))
         if app:
-            sums.append(by_app.setdefault((day_s, app), [0, 0]))
-        for total in sums:
-            total[0] += 1
-            total[1] += tokens
+            _add(by_app, (day_s, app), (1, tokens))
     _upsert(connection, model_days, by_model)
     _upsert(connection, app_days, by_app)
+
+
+def _add(sums: dict[T, list[int]], key: T, amounts: Sequence[int]) -> None:
+    total = sums.get(key)
+    if total is None:
+        sums[key] = list(amounts)
+        return
+    for index, amount in enumerate(amounts):
+        total[index] += amount
 
 
 def _upsert(connection: Connection, table: Table, sums: dict[Any, list[int]]) -> None:
     """Add to sums; in the order of their keys, so that two servers don't wait for each other."""
     if not sums:
         return
-    keys = [column.name for column in table.primary_key.columns]
-    amounts = [column.name for column in table.columns if not column.primary_key]
-    insert = _insert(connection, table)
-    insert = insert.on_conflict_do_update(
-        index_elements=keys,
-        set_={name: table.c[name] + insert.excluded[name] for name in amounts},
-    )
-    names = [*keys, *amounts]
+    names = [column.name for column in table.columns]  # those of the key are the first
     values = [
         dict(zip(names, (*key, *amount), strict=True)) for key, amount in sorted(sums.items())
     ]
-    connection.execute(insert, values)
+    connection.execute(_addition(table, connection.dialect.name), values)
 
 
-def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)
+@lru_cache
+def _addition(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Give the statement that adds to the sums of a table; to build it takes longer than to run."""
+    insert = _insert(table, dialect)
+    amounts = [column.name for column in table.columns if not column.primary_key]
+    return insert.on_conflict_do_update(
+        index_elements=[column.name for column in table.primary_key.columns],
+        set_={name: table.c[name] + insert.excluded[name] for name in amounts},
+    )
+
+
+def _insert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def _begin_s(row: Row, period_s: int) -> int:
@@ -253,4 +294,4 @@ def _begin_s(row: Row, period_s: int) -> int:
 
 
 def _context_bucket(tokens: int) -> int:
-    return next((most for most in CONTEXT_TOKENS if tokens <= most), CONTEXT_TOKENS[-1])
+    return CONTEXT_TOKENS[min(bisect_left(CONTEXT_TOKENS, tokens), len(CONTEXT_TOKENS) - 1)]

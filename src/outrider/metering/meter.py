@@ -40,7 +40,7 @@ class Ledger(Protocol):
         """Begin a slot for a request."""
         ...
 
-    def add(self, ended: Slot | Row) -> None:
+    def add(self, slot: Slot | None, row: Row) -> None:
         """Add a request that has ended."""
         ...
 
@@ -91,7 +91,7 @@ class Meter:
         """Use a ledger; it gets what has ended before there was one."""
         self._ledger = ledger
         while self._early:
-            self._add(self._early.popleft())
+            self._add(None, self._early.popleft())
 
     def stop(self) -> None:
         """Use no ledger any more."""
@@ -115,19 +115,16 @@ class Meter:
         slot = self._ledger.take(opened) if self._ledger and not is_repeatable else None
         return Account(opened, trace, slot, reservation, self._add)
 
-    def _add(self, ended: Slot | Row) -> None:
+    def _add(self, slot: Slot | None, row: Row) -> None:
         ledger = self._ledger
-        if isinstance(ended, Row):
-            if ledger is None:
-                self._early.append(ended)
-                return
-            slot = ledger.take(ended.opened)
-            if slot is not None:
-                slot.count(ended.counts)
-                slot.close(ended.closed)
-                ended = slot
-        if ledger is not None:  # else the slot waits in its journal for the next start
-            ledger.add(ended)
+        if ledger is None:
+            if slot is None:  # else it waits in its journal for the next start
+                self._early.append(row)
+            return
+        if slot is None and (slot := ledger.take(row.opened)) is not None:
+            slot.count(row.counts)
+            slot.close(row.closed)
+        ledger.add(slot, row)
 
 
 class Account:
@@ -139,7 +136,7 @@ class Account:
         trace: Trace,
         slot: Slot | None,
         reservation: Reservation | None,
-        add: Callable[[Slot | Row], None],
+        add: Callable[[Slot | None, Row], None],
     ) -> None:
         self.counts = Counts()
         self._opened = opened
@@ -216,13 +213,10 @@ class Account:
         closed = self._closed(status, error_code)
         if _is_insured(self.counts, closed):
             self.counts.cost_microusd = 0
-        slot = self._slot
-        if slot is None:
-            self._add(Row(self._opened, self.counts, closed))
-        else:
-            slot.count(self.counts)
-            slot.close(closed)
-            self._add(slot)
+        if self._slot is not None:
+            self._slot.count(self.counts)
+            self._slot.close(closed)
+        self._add(self._slot, Row(self._opened, self.counts, closed))
         if self._reservation is not None:
             tokens = self.counts.prompt_tokens + self.counts.completion_tokens
             self._reservation.settle(self.counts.cost_microusd, tokens)
