@@ -100,6 +100,29 @@ def test_what_a_host_does_not_count_is_one_token_per_event_and_marked(tmp_path: 
     with_books(tmp_path, work)
 
 
+@pytest.mark.parametrize(
+    ("texts", "tokens"),
+    [(("Hel", "lo"), 2), (("a whole answer of 32 characters.",), 8)],
+    ids=["streamed", "whole"],
+)
+def test_an_answer_whose_host_states_no_usage_is_counted_and_told_so(
+    tmp_path: Path, texts: tuple[str, ...], tokens: int
+) -> None:
+    async def work(books: Books) -> None:
+        account = books.meter.open(opened(), Caller(), routed(prompt_tokens_estimate=5))
+        parts = (*(TextDelta(0, text) for text in texts), Finished(0, "stop"))
+        script = (Started("m"), *parts, Completed(Usage(0, 0)))
+        events = [event async for event in account.watch(played(script))]
+        cost = 5 * 2 + tokens * 6
+        assert events[-1] == Completed(Usage(5, tokens), cost)
+        account.close(200)
+        (row,) = await books.rows()
+        assert (row.prompt_tokens, row.completion_tokens) == (5, tokens)
+        assert (row.cost_microusd, row.is_estimated) == (cost, True)
+
+    with_books(tmp_path, work)
+
+
 def test_a_usage_that_nobody_can_mean_is_brought_to_what_the_ledger_holds(tmp_path: Path) -> None:
     async def work(books: Books) -> None:
         account = account_of(books.meter)

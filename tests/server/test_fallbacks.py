@@ -1,25 +1,31 @@
-"""Every row of the fault table through the server: what the client gets, and who was asked.
+"""Every row of the fault table through the server: the client's result, who was asked, the ledger.
 
-A model has two hosts on real sockets: one with the fault, which is free and so asked first, and a
-good one. Each row has a model of its own, so no row knows of the others' failures.
+A model has two hosts on real sockets: one with the fault, which is so cheap that it is asked first,
+and a good one. Each row has a model of its own, so no row knows of the others' failures.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, create_engine
 
 from gateway.remote_hosts import SECRET
 from gateway.test_remote_faults import limits
+from metering.books import rows_of
+from outrider.errors import ProviderTimeout
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.endpoint import Endpoint, Host
 from outrider.gateway.remote import Connections, RemoteProvider, Upstream
+from outrider.metering import writer
 from outrider.routing_types import Price
-from server.scripted import Running, payloads, serving
+from server.scripted import Running, payloads, serving, wait_until
 from upstreams.faults import TEXT, WORDS, Fault, faults
 from upstreams.scripted import (
     Reply,
@@ -33,6 +39,12 @@ from upstreams.scripted import (
 )
 
 GOOD_TEXT = "All is well."
+NUM_PROMPT, NUM_ANSWER = 7, 3  # tokens that both hosts state at the end
+ESTIMATED_PROMPT = 11  # of a message of two bytes
+CHEAP = Price(prompt=1_000_000, completion=2_000_000)  # 1 and 2 microusd per token
+DEAR = Price(prompt=10**11, completion=2 * 10**11)  # never drawn before the other: 1/price²
+COST_OF_CHEAP = NUM_PROMPT + 2 * NUM_ANSWER
+COST_OF_DEAR = 10**5 * COST_OF_CHEAP
 FAULTS = faults("openai")
 # Errors of the client's own wire after the first words; the other rows differ before these.
 CUTS = [fault for fault in FAULTS if fault.streamed and fault.name.startswith("cut-after-")]
@@ -52,6 +64,7 @@ class Fleet:
     server: Running
     bad: Scripted
     good: Scripted
+    ledger: Connection
 
     def ask(self, path: str, fault: Fault, **fields: Any) -> Any:
         model = f"{PREFIXES[path]}{FAULTS.index(fault)}"
@@ -60,11 +73,26 @@ class Fleet:
             return self.server.ask("POST", path + model, body)
         return self.server.ask("POST", path, {"model": model, **body})
 
+    def row(self, reply: Any) -> Any:
+        """Give the row of an answer, which is written a moment later."""
+        row_id, found = reply.headers["x-generation-id"], []
+
+        def is_written() -> bool:
+            found[:] = [row for row in rows_of(self.ledger) if row.id == row_id]
+            self.ledger.rollback()
+            return bool(found)
+
+        wait_until(is_written)
+        (row,) = found
+        return row
+
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("fleet") / "data"
     connections = Connections()
-    with scripted() as bad, scripted() as good:
+    with pytest.MonkeyPatch.context() as patch, scripted() as bad, scripted() as good:
+        patch.setattr(writer, "LINGER_S", 0.0)
         bad.script = lambda seen: FAULTS[int(seen.fields["model"][1:])].reply
         good.script = answer_well
         entries = [
@@ -72,8 +100,19 @@ def fleet() -> Iterator[Fleet]:
             for prefix in PREFIXES.values()
             for number in range(len(FAULTS))
         ]
-        with serving(Catalogue(entries), close=connections.close) as server:
-            yield Fleet(server, bad, good)
+        with (
+            serving(Catalogue(entries), close=connections.close, data_dir=str(folder)) as server,
+            reading(folder) as ledger,
+        ):
+            yield Fleet(server, bad, good, ledger)
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[Connection]:
+    engine = create_engine(f"sqlite:///{folder / 'outrider.db'}")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
 
 def answer_well(seen: Seen) -> Reply:
@@ -100,9 +139,9 @@ def entry(name: str, bad: Scripted, good: Scripted, connections: Connections) ->
                 name,
                 connections,
             ),
-            price=Price(prompt=price),
+            price=price,
         )
-        for host, upstream, price in (("bad", bad, 0), ("good", good, 1))
+        for host, upstream, price in (("bad", bad, CHEAP), ("good", good, DEAR))
     )
     return Entry(endpoints[0].provider, endpoints=endpoints)
 
@@ -130,6 +169,7 @@ def test_a_fault_is_hidden_or_told_and_never_cut_off_in_silence(fleet: Fleet, fa
         assert rest == [("good", 200)]
     else:
         assert attempts(reply) == [("bad", 200)]
+    check_row(fleet.row(reply), fault, attempts(reply), is_hidden=is_hidden)
     expected = GOOD_TEXT if is_hidden else TEXT
     if not fault.streamed:
         (choice,) = reply.json()["choices"]
@@ -153,6 +193,52 @@ def test_a_fault_is_hidden_or_told_and_never_cut_off_in_silence(fleet: Fleet, fa
     assert reasons[-1] == "error"
     if fault.num_words is not None:  # else the host itself said that it had finished
         assert set(reasons) == {None, "error"}
+
+
+def check_row(row: Any, fault: Fault, asked: list[tuple[str, int]], *, is_hidden: bool) -> None:
+    """Compare the ledger with what the client was sent."""
+    assert [(one["provider"], one["status"]) for one in row.attempts] == asked
+    assert (row.status, row.is_streamed, row.is_cancelled) == (200, fault.streamed, False)
+    assert row.provider == ("good" if is_hidden else "bad")
+    if is_hidden or fault.error is None:
+        assert (row.error_code, row.finish_reason) == ("", "stop")
+        assert row.is_estimated == (fault.name == "without-usage")
+        if row.is_estimated:
+            assert (row.prompt_tokens, row.completion_tokens) == (ESTIMATED_PROMPT, len(WORDS))
+            assert row.cost_microusd == ESTIMATED_PROMPT + 2 * len(WORDS)
+            return
+        assert (row.prompt_tokens, row.completion_tokens) == (NUM_PROMPT, NUM_ANSWER)
+        assert row.cost_microusd == (COST_OF_DEAR if is_hidden else COST_OF_CHEAP)
+        return
+    told = "provider_timeout" if fault.error is ProviderTimeout else "provider_unavailable"
+    assert (row.error_code, row.finish_reason, row.cost_microusd) == (told, "", 0)
+    assert row.attempts[0]["error_code"] == told
+    assert row.is_estimated
+    if fault.name not in BEGUN_CALLS:
+        assert row.completion_tokens == (len(WORDS) if fault.num_words is None else fault.num_words)
+
+
+ONLY_BAD = [
+    fault
+    for fault in FAULTS
+    if fault.error is not None
+    and fault.name in ("500", "429-retry-after-seconds", "hangs", "cut-after-0", "error-after-0",
+                       "malformed-after-0", "stalled-after-0", "cut", "html", "error-with-200")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ONLY_BAD, ids=str)
+def test_a_request_that_nobody_answered_is_a_row_that_costs_nothing(
+    fleet: Fleet, fault: Fault
+) -> None:
+    reply = fleet.ask(OPENROUTER, fault, provider={"only": ["bad"]})
+    assert reply.json()["error"]["code"] == reply.status >= 429
+    row = fleet.row(reply)
+    assert (row.status, row.finish_reason, row.cost_microusd) == (reply.status, "", 0)
+    assert row.completion_tokens == 0
+    assert row.error_code
+    assert {one["provider"] for one in row.attempts} == {"bad"}
+    assert [(one["provider"], one["status"]) for one in row.attempts] == attempts(reply)
 
 
 @pytest.mark.parametrize("fault", CUTS, ids=str)

@@ -213,6 +213,12 @@ def whole_faults(wire: Wire) -> Iterator[Fault]:
     }
     for name, (reply, error) in rows.items():
         yield Fault(name, reply, error, False, 0 if error else None)
+    for k in range(len(WORDS) + 1):
+        end = good.index(TEXT.encode()) + len("".join(WORDS[:k]))
+        cut = Reply([good[:end], Cut()], length=len(good))
+        yield Fault(f"cut-after-{k}", cut, ProviderError, False)
+        stalled = Reply([good[:end], Stall()], length=len(good))
+        yield Fault(f"stalled-after-{k}", stalled, ProviderTimeout, False)
     for name, change in _CHANGES.items():
         answer = scripted.chat_answer(TEXT, wire=wire)
         change(answer)

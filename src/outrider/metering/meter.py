@@ -30,6 +30,7 @@ from outrider.types import (
 
 MAX_COUNT = 2**40  # what a hostile host may claim; costs and sums stay in 64 bits
 MAX_ROWS_BEFORE_START = 10_000
+CHARS_PER_TOKEN = 4  # about, where nobody counts them
 STATUS_CANCELLED = 499  # the caller left: nginx's word for it
 
 
@@ -178,7 +179,8 @@ class Account:
                         self._finish_reason = event.finish_reason
                         self._native_reason = event.native_reason
                     case Completed():
-                        event = self._complete(event, before)
+                        event = self._complete(counting.stated(event), before)
+                        self._is_estimated |= counting.is_unstated
                 yield event
         finally:
             if not self._is_complete:
@@ -275,7 +277,7 @@ class Account:
             attempts=tuple(map(_printable, trace.attempts[-MAX_ATTEMPTS:])),
             upstream_id=cut(started.upstream_id),
             error_code=error_code,
-            finish_reason=self._finish_reason,
+            finish_reason="" if error_code else self._finish_reason,  # a failure is no "stop"
             native_reason=cut(self._native_reason or self._finish_reason, 50),
             first_token_ms=self._first_token_ms,
             has_tool_calls=self._has_tool_calls,
@@ -305,6 +307,9 @@ class _Round:
         self.is_begun = False
         self.is_prompt_estimated = True
         self.has_tool_calls = False
+        self.is_unstated = False  # the answer ended without its usage
+        self._before = completion_tokens
+        self._num_chars = 0
         self._is_counted = False  # the host says how many tokens an event has
 
     def add(self, event: TextDelta | ToolCallDelta | Finished) -> None:
@@ -316,6 +321,21 @@ class _Round:
             self.total += event.num_tokens
         elif not self._is_counted and not isinstance(event, Finished):
             self.total += 1
+            text = event.text if isinstance(event, TextDelta) else event.arguments
+            self._num_chars += len(text)
+
+    def stated(self, event: Completed) -> Completed:
+        """Give the end with a usage: counted here if the host states none, else it would be free.
+
+        A whole answer is one event, so its length counts if that is more.
+        """
+        usage = event.usage
+        if usage.prompt_tokens or usage.completion_tokens or not self.is_begun:
+            return event
+        self.is_unstated = True
+        least = -(-self._num_chars // CHARS_PER_TOKEN)
+        counted = Usage(self.prompt_tokens, max(self.total - self._before, least))
+        return msgspec.structs.replace(event, usage=counted)
 
     @property
     def is_estimated(self) -> bool:
