@@ -255,7 +255,12 @@ def test_settings_files_of_the_pages_are_read_and_served(example: str, tmp_path:
 
 @pytest.mark.real_model
 @pytest.mark.parametrize(
-    "example", examples("sh", "docs/cli.md", "docs/keys.md", "docs/batches.md", *WIRE_PAGES)
+    "example",
+    examples(
+        "sh",
+        *("docs/administration.md", "docs/cli.md", "docs/keys.md", "docs/batches.md"),
+        *WIRE_PAGES,
+    ),
 )
 def test_shell_examples_run(example: str, address: str, bin_folder: Path) -> None:
     if '"functions"' in example and not HAS_MINI_RACER:

@@ -120,7 +120,7 @@ async def _ask(providers: list[ProviderConfig]) -> list[Report]:
         except ConfigError as error:
             return Report(error.message)
         async with slots:
-            return await probe(answering.provider, model)
+            return await probe(answering.provider, model.capabilities)
 
     pairs = _models(providers)
     say(f"asking {len(pairs)} models …")

@@ -68,3 +68,42 @@ class ModelTokens(msgspec.Struct, frozen=True, kw_only=True):
     begin_s: int
     model: str
     tokens: int
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as a list of them shows it."""
+
+    number: int  # order of writing
+    id: str
+    created_ms: int
+    key: str
+    app_url: str
+    app_title: str
+    wire: str
+    api_type: str
+    model: str
+    provider: str  # empty: nobody answered
+    attempts: tuple[Attempt, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost_microusd: int
+    status: int
+    error_code: str
+    finish_reason: str
+    first_token_ms: int | None
+    duration_ms: int
+    is_streamed: bool
+    is_cancelled: bool
+
+
+class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests of the ledger are wanted; None: all."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None  # not included
+    key: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    lowest_status: int | None = None
+    highest_status: int | None = None

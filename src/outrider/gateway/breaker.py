@@ -63,9 +63,7 @@ class Breaker:
             return
         self._num_in_a_row += 1
         if self._num_in_a_row >= NUM_GOOD_TO_CLOSE:
-            self._change("closed")
-            self._open_s = FIRST_OPEN_S
-            self._results = SlotCounts(1, WINDOW_S)
+            self.reset()
 
     def fail(self, begun: int, now: float) -> None:
         """Take note that a request failed, and not by its own fault."""
@@ -80,6 +78,12 @@ class Breaker:
         good, bad = self._results.sums(now, WINDOW_S)
         if self._num_in_a_row >= MAX_IN_A_ROW or (good + bad >= MIN_RESULTS and bad > good):
             self._open(now)
+
+    def reset(self) -> None:
+        """Close, and forget what went wrong."""
+        self._change("closed")
+        self._open_s = FIRST_OPEN_S
+        self._results = SlotCounts(1, WINDOW_S)
 
     def _open(self, now: float) -> None:
         self._open_until = now + self._open_s

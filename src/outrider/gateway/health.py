@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from outrider.errors import (
     EngineError,
@@ -73,6 +74,14 @@ class HostHealth:
             self._begun.append(now)
 
 
+class LastError(NamedTuple):
+    """What failed last; its words may be a host's and are left out."""
+
+    code: str
+    status: int  # of the host's answer; 0: there was none
+    at: float  # on the clock of `Health`
+
+
 class EndpointHealth:
     """What is known of one endpoint."""
 
@@ -80,6 +89,7 @@ class EndpointHealth:
         self.breaker = Breaker()
         self.denial = ""
         self.cool_until = 0.0
+        self.last_error: LastError | None = None
         self.recent = SlotCounts(1, OUTAGE_S)
         self.minutes = SlotCounts(60, DAY_MINUTES)
         self.latencies_s = MinuteSamples(LONG_MINUTES)
@@ -160,6 +170,18 @@ class Health:
         """Note that a request is sent."""
         return Try(endpoint, *self._of(endpoint), self.clock)
 
+    def of(self, endpoint: Endpoint) -> tuple[HostHealth, EndpointHealth]:
+        """Give all that is known of a host and of one model there."""
+        return self._of(endpoint)
+
+    def reset(self, endpoint: Endpoint) -> None:
+        """Try an endpoint and its host again, as if nothing had failed yet."""
+        host, own = self._of(endpoint)
+        host.denial = own.denial = ""
+        own.cool_until = 0.0
+        own.breaker.reset()
+        own.recent = SlotCounts(1, OUTAGE_S)
+
     def forgive(self) -> None:
         """Try again who refused our key: the settings were read anew."""
         for host in self._hosts.values():
@@ -227,6 +249,7 @@ class Try:
             self.abandon()
             return
         now, own = self._clock(), self._own
+        own.last_error = LastError(error.code, getattr(error, "upstream_status", 0), now)
         if isinstance(error, ProviderRateLimited):
             wait_s = COOLDOWN_S if error.retry_after_s is None else error.retry_after_s
             own.cool_until = max(own.cool_until, now + min(max(wait_s, 0.0), MAX_COOLDOWN_S))

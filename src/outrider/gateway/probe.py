@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from outrider.config_providers import ModelConfig
 from outrider.dialects.base import Answer, collect
 from outrider.dialects.capabilities import Capability
 from outrider.errors import OutriderError
+from outrider.gateway.endpoint import Endpoint
 from outrider.gateway.provider import Provider
 from outrider.types import (
     GenerationRequest,
@@ -51,7 +51,19 @@ class _Probe(NamedTuple):
     is_good: Callable[[Answer], bool]
 
 
-async def probe(provider: Provider, model: ModelConfig) -> Report:
+def capabilities_of(endpoint: Endpoint) -> frozenset[Capability]:
+    """Give what can be asked for of all that an endpoint is said to do."""
+    found: dict[Capability, bool] = {
+        "tools": endpoint.supports("tools"),
+        "json_schema": endpoint.supports("structured_outputs"),
+        "logprobs": endpoint.supports("logprobs"),
+        "n": endpoint.has_choices,
+        "images": endpoint.reads_images,
+    }
+    return frozenset(name for name, is_there in found.items() if is_there)
+
+
+async def probe(provider: Provider, capabilities: frozenset[Capability]) -> Report:
     """Ask for a streamed answer, and then for one capability after the other."""
     begin = time.perf_counter()
     streamed = _Probe(_request(stream=True), lambda answer: bool(answer.choices))
@@ -62,7 +74,7 @@ async def probe(provider: Provider, model: ModelConfig) -> Report:
     proven: list[Capability] = []
     failed: list[tuple[Capability, str]] = []
     for capability, one in _probes().items():
-        if capability not in model.capabilities:
+        if capability not in capabilities:
             continue
         if fault := await _fault(provider, one):
             failed.append((capability, fault))

@@ -29,6 +29,11 @@ class RetryBudget:
     def __init__(self) -> None:
         self._saved = MAX_SAVED
 
+    @property
+    def left(self) -> float:
+        """How many second tries it still allows; grows with every request."""
+        return self._saved
+
     def earn(self) -> None:
         """Count a request."""
         self._saved = min(self._saved + SHARE, MAX_SAVED)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import time
 from collections.abc import Sequence
@@ -25,19 +24,21 @@ from outrider.metering.budgets import Budgets
 from outrider.metering.keyring import Clock, Ending, Keyring
 from outrider.metering.keys import Key, id_of
 from outrider.routing_types import Caller
+from outrider.server.same_origin import check_same_origin, is_loopback
 
 if TYPE_CHECKING:
     from outrider.storage.opening import Storage
 
 logger = logging.getLogger(__name__)
 
-Need = Literal["nothing", "any", "inference", "management", "managing"]
+Need = Literal["nothing", "any", "inference", "management", "managing", "administering"]
 
 SYNC_S = 1.0  # how old the keys in memory may be
 MAX_APP_CHARS = 200
 CALLER = "outrider.caller"  # in the scope of a request
 
-# What a path needs; "managing" is needed even where keys aren't asked for.
+# What a path needs. "managing" is needed even where keys aren't asked for, "administering" where
+# the server isn't for this machine alone.
 NEEDS: dict[str, Need] = {
     "/": "nothing",
     "/healthz": "nothing",
@@ -51,6 +52,9 @@ NEEDS: dict[str, Need] = {
     "/api/v1/key": "any",
     "/api/v1/generation": "any",
     "/v1/models": "any",
+    "/outrider/v1/requests": "administering",
+    "/outrider/v1/batches": "administering",
+    "/outrider/v1/providers": "administering",
     "/client/v4/user/tokens/verify": "any",
 }
 # What every path below these needs.
@@ -63,7 +67,13 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/api/v1/keys/", "managing"),
     ("/api/v1/datasets/", "any"),
     ("/v1/models/", "any"),
+    ("/outrider/v1/batches/", "administering"),
+    ("/outrider/v1/providers/", "administering"),
 )
+OWN_PREFIX = "/outrider/v1/"
+
+
+_OF_MANAGERS: tuple[Need, ...] = ("management", "managing", "administering")
 
 
 class Access:
@@ -90,6 +100,10 @@ class Access:
             _check_kind(key, need)
         elif need == "managing" or self.is_on:
             raise _unknown(token)
+        elif scope["path"].startswith(OWN_PREFIX):
+            check_same_origin(scope["headers"])
+            if need == "administering" and not is_loopback(self._host):
+                raise _unknown(token)
         return Caller(
             key=key.id if key else "",
             kind=key.kind if key else "inference",
@@ -185,10 +199,7 @@ def needs_keys(config: ServerConfig) -> bool:
     """Say whether the settings ask for keys."""
     if config.auth != "auto":
         return config.auth == "on"
-    try:
-        return not ipaddress.ip_address(config.host).is_loopback
-    except ValueError:
-        return config.host != "localhost"
+    return not is_loopback(config.host)
 
 
 def need_of(path: str) -> Need:
@@ -202,7 +213,7 @@ def need_of(path: str) -> Need:
 
 
 def _check_kind(key: Key, need: Need) -> None:
-    if need in ("management", "managing") and key.kind != "management":
+    if need in _OF_MANAGERS and key.kind != "management":
         raise Forbidden("Only management keys can perform this operation")
     if need == "inference" and key.kind == "management":
         raise Forbidden("a management key can't be used for inference; create an inference key")

@@ -40,6 +40,7 @@ from outrider.server.health import health_of
 from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.openapi_operations import openapi_json
 from outrider.server.openrouter_pages import OpenRouterPages
+from outrider.server.own_endpoints import ProvidersApi
 from outrider.server.queue_route import QueueRoute
 from outrider.server.replies import reply_headers
 from outrider.server.web import WebPage
@@ -83,6 +84,7 @@ def build_app(
             Route(WORKERS_AI_RUN, run, methods=["POST"]),
             *WorkersAiRoutes(services).routes(),
             *OpenRouterPages(services).routes(),
+            *ProvidersApi(services).routes(),
             *pages.routes(),
         ],
         exception_handlers={HTTPException: refuse_path, Exception: fail},

@@ -11,6 +11,7 @@ from pathlib import Path
 from outrider.metering.journal import Journal
 from outrider.metering.statistics import LedgerSpending
 from outrider.metering.writer import LedgerWriter
+from outrider.server.administration import AdministrationApi
 from outrider.server.batch_runner import BatchRunner
 from outrider.server.batches import BatchesApi
 from outrider.server.files import FilesApi
@@ -37,6 +38,7 @@ class DataApi:
         self.files = FilesApi(storage, services.config)
         self.batches = BatchesApi(storage, self._runner, services.config)
         self.keys = KeysApi(storage.shared, services.access, services.config)
+        self.administration = AdministrationApi(storage, ledger, self._runner, services.access)
         self.queued = QueuedApi(storage, self._runner, services)
         self._runner.start()
 

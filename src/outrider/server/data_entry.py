@@ -60,6 +60,15 @@ OPENROUTER_WORKS: tuple[tuple[str, str, Work], ...] = (
     ("GET", "/api/v1/datasets/app-rankings", lambda api, http: api.statistics.apps(http)),
     ("GET", "/api/v1/datasets/rankings-daily", lambda api, http: api.statistics.models(http)),
 )
+OWN_WORKS: tuple[tuple[str, str, Work], ...] = (
+    ("GET", "/outrider/v1/requests", lambda api, http: api.administration.requests(http)),
+    ("GET", "/outrider/v1/batches", lambda api, http: api.administration.batches(http)),
+    (
+        "POST",
+        "/outrider/v1/batches/{batch_id}/cancel",
+        lambda api, http: api.administration.cancel(http),
+    ),
+)
 
 
 class DataEntry:
@@ -72,12 +81,13 @@ class DataEntry:
         self._api: DataApi | None = None
 
     def routes(self) -> list[Route]:
-        """Give the routes over the data folder, of OpenAI's wire and of OpenRouter's."""
+        """Give the routes over the data folder: OpenAI's, OpenRouter's and our own."""
         return [
             Route(path, partial(self.answer, dialect, work), methods=[method])
             for dialect, works in (
                 (openai.CHAT_COMPLETIONS, OPENAI_WORKS),
                 (openrouter.CHAT_COMPLETIONS, OPENROUTER_WORKS),
+                (openai.CHAT_COMPLETIONS, OWN_WORKS),
             )
             for method, path, work in works
         ]

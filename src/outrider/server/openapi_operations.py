@@ -30,6 +30,7 @@ from outrider.errors import EngineError, OutriderError, RequestError
 from outrider.server.health import Health
 from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.openapi import Body, Operation, Schema, Wire, document, errors, get, post
+from outrider.server.openapi_administration import administration_operations
 from outrider.server.openapi_cloudflare import cloudflare_operations
 from outrider.server.openapi_keys import key_operations
 from outrider.server.openapi_statistics import statistics_operations
@@ -223,6 +224,7 @@ def openapi_json() -> bytes:
         *key_operations(),
         *statistics_operations(),
         *cloudflare_operations(),
+        *administration_operations(),
         *_others(),
     ]
     return msgspec.json.encode(document(operations, __version__))

@@ -71,6 +71,23 @@ def list_batches(
     return found[: page.limit], len(found) > page.limit
 
 
+def list_everybodys(
+    connection: Connection, page: Page, statuses: Iterable[Status] = ()
+) -> tuple[list[Batch], bool]:
+    """Give a page of all owners' batches on every wire, newest first, and whether more follow."""
+    query = select(*_COLUMNS)
+    if page.after is not None:
+        start = connection.scalar(select(batches.c.number).where(batches.c.id == page.after))
+        if start is None:
+            raise no_such("Batch", page.after, "after")
+        query = query.where(batches.c.number < start)
+    if wanted := tuple(statuses):
+        query = query.where(batches.c.status.in_(wanted))
+    query = query.order_by(batches.c.number.desc()).limit(page.limit + 1)
+    found = [_batch(row) for row in connection.execute(query)]
+    return found[: page.limit], len(found) > page.limit
+
+
 def unfinished(connection: Connection) -> list[Batch]:
     """Give the batches that haven't ended, oldest first."""
     query = select(*_COLUMNS).where(batches.c.status.in_(UNFINISHED)).order_by(batches.c.number)
