@@ -8,7 +8,7 @@ CLIENTS := $(VENV)/clients
 NODE_CLIENTS := tests/clients/node_modules/.package-lock.json
 WEB_SOURCES := $(wildcard web/*.* web/src/*.* web/src/*/*.*)
 WEB_BUILT := src/outrider/web/index.html
-WEB_CHECKED := web/node_modules/.checked
+WEB_CHECKED := build/.web-checked
 WEB_CLIENTS := tests/web/node_modules/.package-lock.json
 LOG := $(VENV)/install.log
 MODEL ?= smollm2-135m-instruct
@@ -23,7 +23,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
+.PHONY: .has-browser browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -50,7 +50,7 @@ help:
 	@echo "make slow     run the tests that take long, and long tables"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
 	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
-	@echo "make ci       lint, test, slow, clients, parity and sanitize"
+	@echo "make ci       lint, test, slow, clients, browser, parity and sanitize"
 	@echo "make clean    remove .venv and everything built"
 
 serve: setup $(WEB_BUILT)
@@ -61,11 +61,15 @@ web: $(WEB_BUILT)
 	@test -f $(WEB_BUILT)
 
 # Drives Debian's Chromium, so it is no part of `make test`.
-browser: $(VENV)/.installed $(WEB_BUILT) $(WEB_CHECKED) $(WEB_CLIENTS)
+browser: .has-browser $(VENV)/.installed $(WEB_BUILT) $(WEB_CHECKED) $(WEB_CLIENTS)
 	@$(BIN)/outrider pull $(MODEL)
 	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node --test --test-concurrency=1 --test-timeout=60000 $(or $(ARGS),tests/web/*.test.mjs)
 
-screenshots: $(VENV)/.installed $(WEB_BUILT) $(WEB_CLIENTS)
+.has-browser:
+	$(call need,$(HAS_NODE),no Node 20 or newer with npm found: install it to drive the page)
+	$(call need,test -x "$${CHROMIUM:-/usr/bin/chromium}",no Chromium found: on Debian: apt-get install chromium; CHROMIUM= names another)
+
+screenshots: .has-browser $(VENV)/.installed $(WEB_BUILT) $(WEB_CLIENTS)
 	@$(BIN)/outrider pull $(MODEL)
 	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node tests/web/screenshots.mjs
 
@@ -143,7 +147,7 @@ bench-statistics: $(VENV)/.installed
 
 llama-server: $(PEER)
 
-lint: $(VENV)/.extra-test
+lint: $(VENV)/.extra-test $(WEB_CHECKED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/clang-format --dry-run --Werror $(KERNELS)
@@ -154,7 +158,7 @@ fix: $(VENV)/.extra-test
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(KERNELS)
 
-ci: lint test slow clients parity sanitize
+ci: lint test slow clients browser parity sanitize
 
 clean:
 	rm -rf $(VENV) build dist tests/clients/node_modules tests/web/node_modules web/node_modules src/outrider/web .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -232,9 +236,12 @@ $(WEB_BUILT): $(WEB_SOURCES)
 	|| { tail -n 40 build/web.log; echo "building the web page failed; the log is in build/web.log" >&2; exit 1; }; \
 	else echo "no Node 20 or newer with npm found: the web page isn't built"; fi
 
-$(WEB_CHECKED): $(WEB_BUILT) $(WEB_SOURCES)
-	$(call quietly,checking the page's sources,{ npm ci --prefix web --no-audit --no-fund && npm run --prefix web check && npm test --prefix web; })
-	@touch $@
+$(WEB_CHECKED): $(WEB_SOURCES)
+	@mkdir -p build
+	@if $(HAS_NODE); then echo "checking the page's sources …"; \
+	{ npm ci --prefix web --no-audit --no-fund && npm run --prefix web check && npm test --prefix web; } > build/web-check.log 2>&1 \
+	|| { tail -n 40 build/web-check.log; echo "checking the page's sources failed; the log is in build/web-check.log" >&2; exit 1; }; \
+	touch $@; else echo "no Node 20 or newer with npm found: the page's sources aren't checked"; fi
 
 $(WEB_CLIENTS): tests/web/package.json tests/web/package-lock.json
 	$(call quietly,installing what drives a browser,npm ci --prefix tests/web --no-audit --no-fund)

@@ -84,3 +84,18 @@ def test_a_failing_step_shows_the_end_of_its_log_and_is_done_again(checkout: Pat
     for _ in range(2):
         assert make(checkout, "setup") == ["making .venv failed; the log is in .venv/install.log"]
     assert "no room left" in (checkout / ".venv" / "install.log").read_text()
+
+
+def test_a_missing_browser_is_named_with_its_remedy(checkout: Path) -> None:
+    add_program(checkout, "node", "exit 0")
+    add_program(checkout, "npm", "exit 0")
+    assert make(checkout, "browser", "CHROMIUM=/nowhere") == [
+        "no Chromium found: on Debian: apt-get install chromium; CHROMIUM= names another"
+    ]
+
+
+def test_a_node_that_is_too_old_to_drive_the_page_is_refused(checkout: Path) -> None:
+    add_program(checkout, "node", "exit 1")
+    assert make(checkout, "browser") == [
+        "no Node 20 or newer with npm found: install it to drive the page"
+    ]

@@ -6,9 +6,11 @@ import { spawn } from "node:child_process";
 import { chromium } from "playwright-core";
 import { startFront } from "./front.mjs";
 
-const PYTHON = process.env.OUTRIDER_PYTHON ?? "python3";
+// These are the tests' own: the server refuses variables under its prefix that are no setting of it.
+const { OUTRIDER_PYTHON, OUTRIDER_URL, OUTRIDER_MODEL, ...ENVIRONMENT } = process.env;
+const PYTHON = OUTRIDER_PYTHON ?? "python3";
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const MODEL = process.env.OUTRIDER_MODEL ?? "smollm2-135m-instruct";
+const MODEL = OUTRIDER_MODEL ?? "smollm2-135m-instruct";
 const OPTIONS = [
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -28,8 +30,8 @@ export async function start() {
 }
 
 async function startServer() {
-  if (process.env.OUTRIDER_URL) return { url: process.env.OUTRIDER_URL, stop: async () => {} };
-  const server = spawn(PYTHON, ["-m", "outrider", "serve", MODEL, "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+  if (OUTRIDER_URL) return { url: OUTRIDER_URL, stop: async () => {} };
+  const server = spawn(PYTHON, ["-m", "outrider", "serve", MODEL, "--port", "0"], { env: ENVIRONMENT, stdio: ["ignore", "pipe", "inherit"] });
   const url = await new Promise((resolve, reject) => {
     let said = "";
     server.stdout.on("data", (data) => {

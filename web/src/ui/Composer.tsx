@@ -1,7 +1,7 @@
 // Where a person writes. What is typed is nobody else's state, so a key press draws this and nothing
 // more, however long the chat is.
 
-import { signal } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { modelsById, readsImages } from "../api/models";
 import { imageCost, readImage } from "../chat/images";
@@ -19,13 +19,12 @@ const DRAFT = "outrider.draft"; // of this tab: a reload must not take what was 
 export const draft = signal(sessionStorage.getItem(DRAFT) ?? "");
 const pictures = signal<Image[]>([]);
 
+effect(() => sessionStorage.setItem(DRAFT, draft.value));
+
 export function Composer() {
   const field = useRef<HTMLTextAreaElement>(null);
   const isRunning = [...running.value.values()].some((one) => one.conversation === conversation.value.id);
-  useEffect(() => {
-    sessionStorage.setItem(DRAFT, draft.value);
-    fit(field.current!);
-  }, [draft.value]);
+  useEffect(() => fit(field.current!), [draft.value]);
   useEffect(() => field.current?.focus(), [conversation.value.id]);
   const send = () => {
     if (isRunning || (!draft.value.trim() && pictures.value.length === 0)) return;
