@@ -56,6 +56,9 @@ PerMinute = Optional[int]  # noqa: UP045
 Requests = Annotated[
     PerMinute, typer.Option("--requests-per-minute", help="Requests per minute.", metavar="N")
 ]
+IoLogging = Annotated[
+    bool, typer.Option("--io-logging", help="Keep prompts and answers of its requests.")
+]
 Tokens = Annotated[
     PerMinute, typer.Option("--tokens-per-minute", help="Tokens per minute.", metavar="N")
 ]
@@ -73,6 +76,7 @@ def create(
     allow: Allow = None,
     requests_per_minute: Requests = None,
     tokens_per_minute: Tokens = None,
+    io_logging: IoLogging = False,
 ) -> None:
     """Create a key and print it; it is shown this once."""
     from outrider.metering.key_store import add_key
@@ -87,6 +91,7 @@ def create(
         "allowed_models": allow or (),
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
+        "io_logging": io_logging,
     }
     key = _work(settings, lambda connection: add_key(connection, _make(secret, name, fields)))
     print(secret)
@@ -116,13 +121,12 @@ def revoke(
     settings: Configuration,
     name: Annotated[str, typer.Argument(help="Name or beginning of the hash.", metavar="KEY")],
 ) -> None:
-    """Revoke a key for good; what runs on it is ended."""
-    from outrider.metering.key_store import all_keys, change_key
+    """Revoke a key for good; what runs on it is ended, what was kept for it deleted."""
+    from outrider.metering.key_store import all_keys, revoke_key
 
     def work(connection: Connection) -> Key:
         key = _find(all_keys(connection), name)
-        now_s = int(time.time())
-        return change_key(connection, key.id, {"deleted_s": now_s}, now_s)
+        return revoke_key(connection, key.id, int(time.time()))
 
     key = _work(settings, work)
     say(f"revoked {key.name} ({key.id[:12]})")
@@ -163,6 +167,8 @@ def _row(key: Key, now_s: float) -> tuple[str, ...]:
     if key.limit_reset:
         limit += f" {key.limit_reset}"
     state = key.fault(now_s) or "good"
+    if key.io_logging:
+        state += ", io logging"
     models = ", ".join(key.allowed_models) or "all"
     return (key.id[:12], key.name, key.kind, key.label, state, expires, limit, models)
 

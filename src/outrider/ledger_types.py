@@ -41,6 +41,47 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     is_estimated: bool
 
 
+class KeptCall(msgspec.Struct, frozen=True):
+    """A tool call of an answer that was kept."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class KeptChoice(msgspec.Struct, frozen=True):
+    """One choice of an answer that was kept, as far as it was handed on."""
+
+    text: str
+    tool_calls: tuple[KeptCall, ...] = ()
+    finish_reason: str | None = None  # None: it was cut
+
+
+class KeptFailure(msgspec.Struct, frozen=True):
+    """How one host, or the whole request, failed."""
+
+    message: str
+    status: int
+    provider: str = ""  # as people read it
+
+
+class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a request; the last failure is the one that the caller got."""
+
+    choices: tuple[KeptChoice, ...] = ()
+    failures: tuple[KeptFailure, ...] = ()
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """Prompt and answer of one request, which its key had kept."""
+
+    id: str  # that of the ledger's row
+    key: str
+    created_s: int
+    prompt: bytes  # JSON: an object with `messages`, as OpenAI has them, or with `prompt`
+    answer: KeptAnswer
+
+
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """What one endpoint did on one day."""
 

@@ -83,6 +83,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     kind: KeyKind = "inference"
     name: str = ""
     allowed_models: tuple[str, ...] = ()  # empty: all
+    io_logging: bool = False  # prompts and answers are kept
     app_url: str = ""  # HTTP-Referer: the identity of an app
     app_title: str = ""
     user_agent: str = ""

@@ -175,6 +175,13 @@ SERVER_SETTINGS = (
         "none",
         "PostgreSQL for keys and ledger, postgresql://USER@HOST/NAME; none is the data folder",
     ),
+    Setting(
+        "keep_contents_days",
+        30,
+        "Days that prompts and answers are kept, for keys that ask for it",
+        minimum=1,
+        maximum=3650,
+    ),
     Setting("max_file_bytes", 200 << 20, "Largest uploaded file in bytes", minimum=1024),
     Setting("max_files", 10_000, "Files kept at the same time; more are refused", minimum=1),
     Setting("max_batch_requests", 50_000, "Requests in one batch", minimum=1, maximum=10**6),

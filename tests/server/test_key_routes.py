@@ -58,7 +58,7 @@ ROW_FIELDS = {
     "external_user",
     "last_used_at",
 }
-OUR_FIELDS = {"allowed_models", "requests_per_minute", "tokens_per_minute"}
+OUR_FIELDS = {"allowed_models", "requests_per_minute", "tokens_per_minute", "io_logging"}
 
 
 @pytest.fixture(scope="module")

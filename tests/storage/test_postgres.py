@@ -14,13 +14,15 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, select, text
 
 from metering.books import PRICE, opened, rows_of
+from metering.test_contents import MINE, add_keys, content, kept
 from metering.test_keys import key
 from metering.test_ledger import row_of
 from outrider import config
 from outrider.errors import ConfigError, StorageError
 from outrider.ledger_types import AppTokens
 from outrider.metering import statistics
-from outrider.metering.key_store import add_key, all_keys
+from outrider.metering.contents import find_content, save_contents
+from outrider.metering.key_store import add_key, all_keys, revoke_key
 from outrider.metering.ledger import DAY_S, Numbers, add_rows
 from outrider.metering.statistics import Days, Slice
 from outrider.storage.database import Database
@@ -184,3 +186,16 @@ def test_what_a_newer_version_wrote_is_left_alone(url: str) -> None:
     run(url, lambda c: c.execute(text("UPDATE alembic_version SET version_num = '99'")))
     with pytest.raises(StorageError, match="newer Outrider"):
         run(url)
+
+
+def test_contents_are_kept_and_deleted_there(url: str) -> None:
+    works: list[Callable[[Connection], Any]] = [
+        add_keys,
+        lambda c: save_contents(c, [content("a"), content("b"), content("c", "nobody")]),
+        lambda c: save_contents(c, [content("a")]),
+        lambda c: find_content(c, "a"),
+        lambda c: revoke_key(c, MINE, 5).deleted_s,
+        kept,
+        lambda c: save_contents(c, [content("a")]),
+    ]
+    assert run(url, *works)[1:] == [2, 1, content("a"), 5, [], 0]

@@ -1,14 +1,14 @@
 """OpenRouter's record of a single request, as GET /generation gives it.
 
-Shapes follow its OpenAPI file. Amounts are in US dollars. Prompts and answers aren't in it: nobody
-keeps them.
+Shapes follow its OpenAPI file. Amounts are in US dollars. Prompts and answers are an answer of
+their own, which there is for keys that had them kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from outrider.dialects.openrouter import usd
 from outrider.dialects.openrouter_keys import WORKSPACE
 from outrider.errors import InvalidRequest
-from outrider.ledger_types import Generation
+from outrider.ledger_types import Content, Generation, KeptFailure
 
 
 class HostResponse(msgspec.Struct, kw_only=True):
@@ -87,6 +87,47 @@ class GenerationAnswer(msgspec.Struct):
     data: GenerationData
 
 
+class HostFailure(msgspec.Struct, kw_only=True):
+    """One host's failure; what it sent isn't kept."""
+
+    code: int
+    message: str
+    provider_name: str | None
+    raw: None = None
+
+
+class GenerationFailure(msgspec.Struct, kw_only=True):
+    """What the caller got instead of an answer, or of the rest of one."""
+
+    status: int | None
+    message: str | None
+    provider_name: str | None
+    raw: None = None
+    previous_errors: list[HostFailure]
+
+
+class GenerationOutput(msgspec.Struct, kw_only=True):
+    """The answer; `choices` is ours: all of them, with their tool calls."""
+
+    completion: str | None
+    reasoning: None = None
+    choices: list[dict[str, Any]]
+
+
+class GenerationContent(msgspec.Struct, kw_only=True):
+    """Prompt and answer of one request."""
+
+    input: dict[str, Any]
+    output: GenerationOutput
+    error: GenerationFailure | None
+
+
+class ContentAnswer(msgspec.Struct):
+    """An answer about what was kept of one request."""
+
+    data: GenerationContent
+
+
 def read_generation_id(query: Mapping[str, str]) -> str:
     """Read which request is wanted; raises `InvalidRequest`."""
     if not (wanted := query.get("id", "")):
@@ -155,3 +196,33 @@ def _region(region: str | None) -> Literal["global", "europe", "us"]:
         case "us":
             return "us"
     return "global"
+
+
+def encode_content(content: Content) -> bytes:
+    """Write what was kept of one request."""
+    choices = content.answer.choices
+    output = GenerationOutput(
+        completion=choices[0].text if choices else None,
+        choices=[msgspec.to_builtins(choice) for choice in choices],
+    )
+    data = GenerationContent(
+        input=msgspec.json.decode(content.prompt),
+        output=output,
+        error=_failure(content.answer.failures),
+    )
+    return msgspec.json.encode(ContentAnswer(data))
+
+
+def _failure(failures: Sequence[KeptFailure]) -> GenerationFailure | None:
+    if not failures:
+        return None
+    *earlier, last = failures
+    return GenerationFailure(
+        status=last.status or None,
+        message=last.message,
+        provider_name=last.provider or None,
+        previous_errors=[
+            HostFailure(code=each.status, message=each.message, provider_name=each.provider or None)
+            for each in earlier
+        ],
+    )

@@ -1,7 +1,7 @@
 """OpenRouter's keys and credits: bodies that are read, and rows that are written.
 
 Amounts are in US dollars, times ISO 8601 in UTC. There is one workspace, no users and no keys of
-the caller's own at other services, so fields about them have one value each. The last three fields
+the caller's own at other services, so fields about them have one value each. The last four fields
 of a row are ours.
 """
 
@@ -39,6 +39,7 @@ class NewKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     allowed_models: list[str] = []
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
+    io_logging: bool = False
 
 
 class KeyChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +54,7 @@ class KeyChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     allowed_models: list[str] | UnsetType = UNSET
     requests_per_minute: PerMinute | UnsetType | None = UNSET
     tokens_per_minute: PerMinute | UnsetType | None = UNSET
+    io_logging: bool | UnsetType = UNSET
 
 
 class Spent(msgspec.Struct, kw_only=True):
@@ -89,6 +91,7 @@ class KeyRow(Spent, kw_only=True):
     allowed_models: list[str]
     requests_per_minute: int | None
     tokens_per_minute: int | None
+    io_logging: bool
 
 
 class RateLimit(msgspec.Struct, kw_only=True):

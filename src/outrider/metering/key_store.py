@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from outrider.errors import NotFound
+from outrider.metering.contents import delete_of_key
 from outrider.metering.keys import Key, checked
 from outrider.storage.schema import key_changes, keys
 
@@ -34,6 +35,13 @@ def change_key(connection: Connection, key_id: str, changes: dict[str, Any], now
         raise NotFound("there is no such key")
     key = checked(msgspec.structs.replace(_key(row), **changes, updated_s=now_s))
     connection.execute(update(keys).where(keys.c.id == key_id).values(**_values(key)))
+    return key
+
+
+def revoke_key(connection: Connection, key_id: str, now_s: int) -> Key:
+    """End a key for good, and delete what was kept for it; raises `NotFound`."""
+    key = change_key(connection, key_id, {"deleted_s": now_s}, now_s)
+    delete_of_key(connection, key_id)
     return key
 
 

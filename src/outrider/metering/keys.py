@@ -43,6 +43,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_minute: int | None = None
     limit_microusd: int | None = None
     limit_reset: LimitReset | None = None  # None: the limit is for the key's whole life
+    io_logging: bool = False  # prompts and answers are kept
 
     def fault(self, now_s: float) -> str:
         """Say why the key can't be used now; empty if it can."""
@@ -88,6 +89,8 @@ def checked(key: Key) -> Key:
         raise InvalidRequest("limit must be at least 0 and at most a billion dollars", "limit")
     if limit is None and key.limit_reset is not None:
         raise InvalidRequest("limit_reset needs a limit that it resets", "limit_reset")
+    if key.io_logging and key.kind == "management":
+        raise InvalidRequest("io_logging is for keys that infer; leave it out", "io_logging")
     if len(key.allowed_models) > MAX_MODELS or not all(key.allowed_models):
         raise InvalidRequest(
             f"allowed_models takes at most {MAX_MODELS} names, none of them empty",

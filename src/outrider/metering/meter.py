@@ -152,6 +152,11 @@ class Account:
         self._finish_reason = self._native_reason = ""
         self._has_tool_calls = self._is_estimated = self._is_complete = self._is_closed = False
 
+    @property
+    def id(self) -> str:
+        """That of the ledger's row."""
+        return self._opened.id
+
     def metered(self, generator: Generator) -> Generator:
         """Give what answers as the generator does and is counted, however often it is asked."""
         return _Metered(generator, self)

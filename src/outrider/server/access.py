@@ -51,6 +51,8 @@ NEEDS: dict[str, Need] = {
     "/api/v1/activity": "managing",
     "/api/v1/key": "any",
     "/api/v1/generation": "any",
+    "/api/v1/generation/content": "any",
+    "/outrider/v1/contents": "any",
     "/v1/models": "any",
     "/outrider/v1/requests": "administering",
     "/outrider/v1/batches": "administering",
@@ -69,6 +71,7 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/v1/models/", "any"),
     ("/outrider/v1/batches/", "administering"),
     ("/outrider/v1/providers/", "administering"),
+    ("/outrider/v1/contents/", "any"),
 )
 OWN_PREFIX = "/outrider/v1/"
 
@@ -109,6 +112,7 @@ class Access:
             kind=key.kind if key else "inference",
             name=key.name if key else "",
             allowed_models=key.allowed_models if key else (),
+            io_logging=key is not None and key.io_logging,
             app_url=app_url,
             app_title=app_title,
             user_agent=user_agent,
@@ -130,7 +134,13 @@ class Access:
             if self.is_on:
                 raise _unknown(owner)
             return Caller(owner=owner)
-        return Caller(key=key.id, name=key.name, allowed_models=key.allowed_models, owner=owner)
+        return Caller(
+            key=key.id,
+            name=key.name,
+            allowed_models=key.allowed_models,
+            io_logging=key.io_logging,
+            owner=owner,
+        )
 
     def running(self, caller: Caller) -> AbstractContextManager[Ending]:
         """Count a request and tell when its key can't be used any more; raises `RateLimited`."""

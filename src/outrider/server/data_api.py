@@ -14,6 +14,7 @@ from outrider.metering.writer import LedgerWriter
 from outrider.server.administration import AdministrationApi
 from outrider.server.batch_runner import BatchRunner
 from outrider.server.batches import BatchesApi
+from outrider.server.contents import ContentsApi
 from outrider.server.files import FilesApi
 from outrider.server.generate import Services
 from outrider.server.keys import KeysApi
@@ -33,6 +34,8 @@ class DataApi:
         self._meter = services.meter
         self._meter.start(ledger)
         self._ledger = ledger
+        self._contents = services.contents
+        self.contents = ContentsApi(storage.shared, services.contents, services)
         self.statistics = StatisticsApi(storage.shared, ledger, services)
         self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)
@@ -47,6 +50,7 @@ class DataApi:
         await self._runner.close()
         await self._access.close()
         self._meter.stop()
+        await self._contents.close()
         await self._ledger.close()
         await self._storage.close()
 
@@ -62,6 +66,7 @@ async def open_data(path: Path, services: Services) -> DataApi:
         await services.access.start(shared)
         # After the journal's rows are in the ledger, and before any request.
         await services.access.budgets.load(LedgerSpending(shared), services.access.keyring)
+        await services.contents.start(shared.database)
     except BaseException:
         await storage.close()
         raise

@@ -56,6 +56,7 @@ OPENROUTER_WORKS: tuple[tuple[str, str, Work], ...] = (
     ("DELETE", "/api/v1/keys/{hash}", lambda api, http: api.keys.delete(http)),
     ("GET", "/api/v1/credits", lambda api, http: api.keys.credits(http)),
     ("GET", "/api/v1/generation", lambda api, http: api.statistics.generation(http)),
+    ("GET", "/api/v1/generation/content", lambda api, http: api.contents.show(http)),
     ("GET", "/api/v1/activity", lambda api, http: api.statistics.activity(http)),
     ("GET", "/api/v1/datasets/app-rankings", lambda api, http: api.statistics.apps(http)),
     ("GET", "/api/v1/datasets/rankings-daily", lambda api, http: api.statistics.models(http)),
@@ -68,6 +69,8 @@ OWN_WORKS: tuple[tuple[str, str, Work], ...] = (
         "/outrider/v1/batches/{batch_id}/cancel",
         lambda api, http: api.administration.cancel(http),
     ),
+    ("DELETE", "/outrider/v1/contents", lambda api, http: api.contents.delete_all(http)),
+    ("DELETE", "/outrider/v1/contents/{id}", lambda api, http: api.contents.delete(http)),
 )
 
 

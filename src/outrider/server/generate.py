@@ -27,6 +27,7 @@ from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
 from outrider.gateway.router import Router
+from outrider.metering.content_writer import ContentWriter
 from outrider.metering.meter import STATUS_CANCELLED, Account, Meter
 from outrider.server.access import Access, caller_of
 from outrider.server.accounts import open_account
@@ -35,6 +36,7 @@ from outrider.server.exchange import Exchange
 from outrider.server.image_fetch import ImageFetcher
 from outrider.server.keep_alive import Silence, kept_alive
 from outrider.server.metrics import Metrics
+from outrider.server.recording import Recorder
 from outrider.server.replies import limit_headers, reply, reply_headers, start_reply
 from outrider.types import Event, GenerationRequest
 
@@ -54,6 +56,7 @@ class Services:
     router: Router
     access: Access
     meter: Meter
+    contents: ContentWriter
 
     @classmethod
     def of(
@@ -72,6 +75,7 @@ class Services:
             router,
             access,
             Meter(access.budgets),
+            ContentWriter(config.keep_contents_days),
         )
 
 
@@ -88,8 +92,14 @@ async def begin(
     exchange.model, exchange.session = provider.name, decoded.routing.session
     request = await services.images.fetch(request)
     num_choices = max(1, len(request.prompts)) * request.sampling.n
-    metered = opening(services.meter, exchange, request).metered(provider)
-    return checked(services.functions.generate(metered, request), num_choices)
+    account = opening(services.meter, exchange, request)
+    events = services.functions.generate(account.metered(provider), request)
+    events = checked(events, num_choices)
+    if not exchange.caller.io_logging:
+        return events
+    recorder = Recorder(account.id, exchange.caller.key, exchange.created_s)
+    await recorder.ask(request)
+    return recorder.watch(events, services.contents)
 
 
 class Answer(Protocol):

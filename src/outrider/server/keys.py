@@ -20,7 +20,7 @@ from starlette.responses import Response
 from outrider.config import ServerConfig
 from outrider.dialects import openrouter_keys as wire
 from outrider.errors import NotFound, Unauthorized
-from outrider.metering.key_store import add_key, change_key
+from outrider.metering.key_store import add_key, change_key, revoke_key
 from outrider.metering.keys import MICRO, Key, make_key, microusd_of, new_secret, read_time
 from outrider.server.access import Access, caller_of
 from outrider.server.body import read_body
@@ -76,6 +76,7 @@ class KeysApi:
             allowed_models=tuple(new.allowed_models),
             requests_per_minute=new.requests_per_minute,
             tokens_per_minute=new.tokens_per_minute,
+            io_logging=new.io_logging,
         )
         await self._storage.run(add_key, key)
         await self._note("created", key, http)
@@ -95,9 +96,9 @@ class KeysApi:
         return _json(wire.OneKey(self._row(key)))
 
     async def delete(self, http: Request) -> Response:
-        """Revoke a key."""
+        """Revoke a key; what was kept for it goes with it."""
         key, now_s = self._find(http), int(time.time())
-        await self._storage.run(change_key, key.id, {"deleted_s": now_s}, now_s)
+        await self._storage.run(revoke_key, key.id, now_s)
         await self._note("revoked", key, http)
         return _json(wire.DeletedKey())
 
@@ -140,6 +141,7 @@ class KeysApi:
             allowed_models=list(key.allowed_models),
             requests_per_minute=key.requests_per_minute,
             tokens_per_minute=key.tokens_per_minute,
+            io_logging=key.io_logging,
         )
 
     def _budget(self, key: Key) -> wire.KeyBudget | None:

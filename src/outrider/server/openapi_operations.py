@@ -32,6 +32,7 @@ from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.openapi import Body, Operation, Schema, Wire, document, errors, get, post
 from outrider.server.openapi_administration import administration_operations
 from outrider.server.openapi_cloudflare import cloudflare_operations
+from outrider.server.openapi_contents import content_operations
 from outrider.server.openapi_keys import key_operations
 from outrider.server.openapi_statistics import statistics_operations
 from outrider.types import SamplingParams
@@ -223,6 +224,7 @@ def openapi_json() -> bytes:
         *_openrouter(),
         *key_operations(),
         *statistics_operations(),
+        *content_operations(),
         *cloudflare_operations(),
         *administration_operations(),
         *_others(),

@@ -41,6 +41,11 @@ def statistics_operations() -> list[Operation]:
             (openrouter_generation.GenerationAnswer,), query={"id": _TEXT}, statuses=(*read, 404),
         ),
         Operation(
+            "GET", "/api/v1/generation/content", "Show prompt and answer, if they were kept.",
+            _WIRE, (openrouter_generation.ContentAnswer,), query={"id": _TEXT},
+            statuses=(*read, 404),
+        ),
+        Operation(
             "GET", "/api/v1/activity", "Show what endpoints did in the last thirty days.", _WIRE,
             (kinds.ActivityAnswer,), query=_ACTIVITY, statuses=(*read, 403),
         ),

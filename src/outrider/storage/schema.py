@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0003"  # the newest migration
+HEAD = "0004"  # the newest migration
 
 metadata = MetaData()
 
@@ -108,6 +108,7 @@ keys = Table(
     Column("tokens_per_minute", BigInteger),
     Column("limit_microusd", BigInteger),
     Column("limit_reset", String),
+    Column("io_logging", Boolean, nullable=False),
 )
 
 # One row, whose number grows with every change of a key.
@@ -194,6 +195,19 @@ def _sums() -> list[Column[int]]:
     names = ("requests", "failures", "prompt_tokens", "completion_tokens", "cached_tokens")
     return [Column(name, BigInteger, nullable=False) for name in (*names, "cost_microusd")]
 
+
+# What keys that ask for it have kept of their requests, in JSON; the ledger's row has the same id.
+contents = Table(
+    "contents",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("key", String, nullable=False),
+    Column("created_s", BigInteger, nullable=False),
+    Column("prompt", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Index("contents_by_key", "key"),
+    Index("contents_by_time", "created_s"),
+)
 
 # The ledger added up, by the same transactions that write its rows.
 hours = Table(
