@@ -14,11 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from outrider.errors import StorageError
 from outrider.ledger_types import Content
-from outrider.metering.contents import delete_before, save_contents
-from outrider.storage.database import Database
+
+if TYPE_CHECKING:  # SQLAlchemy takes half a second of a start
+    from outrider.storage.database import Database
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +110,8 @@ class ContentWriter:
                 self._written.notify_all()
 
     async def _write_all(self) -> None:
+        from outrider.metering.contents import save_contents
+
         while self._waiting and self._database is not None:
             batch = [
                 self._waiting.popleft() for _ in range(min(len(self._waiting), CONTENTS_AT_ONCE))
@@ -123,6 +127,8 @@ class ContentWriter:
             self._num_lost = 0
 
     async def _clean(self) -> None:
+        from outrider.metering.contents import delete_before
+
         assert self._database is not None
         before_s = int(self._clock()) - self._keep_s
         if number := await self._database.run(partial(delete_before, created_s=before_s)):

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from outrider.dialects import openrouter_generation as record
+from outrider.dialects.contents import DeletedContent, DeletedContents
 from outrider.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
 from outrider.metering.content_writer import ContentWriter
 from outrider.metering.contents import delete_content, delete_of_key, find_content
@@ -23,20 +24,6 @@ from outrider.storage.opening import Storage
 logger = logging.getLogger(__name__)
 
 NOTHING = "nothing is kept of a request of this id, or another key sent it"
-
-
-class DeletedContent(msgspec.Struct):
-    """What is left of one request."""
-
-    id: str
-    deleted: bool = True
-
-
-class DeletedContents(msgspec.Struct):
-    """How many requests of a key had been kept."""
-
-    key: str
-    deleted: int
 
 
 class ContentsApi:

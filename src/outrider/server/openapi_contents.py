@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from outrider.dialects.contents import DeletedContent, DeletedContents
 from outrider.dialects.openai_answers import ErrorBody
-from outrider.server.contents import DeletedContent, DeletedContents
 from outrider.server.openapi import Operation, Schema, Wire, errors
 
 _WIRE = Wire("Outrider", errors((400, 401, 403, 404, 500, 503), ErrorBody))
