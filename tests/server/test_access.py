@@ -24,6 +24,7 @@ from outrider.routing_types import Caller
 from outrider.server import access as access_module
 from outrider.server.access import Access, Need, check_model, need_of, needs_keys
 from outrider.server.app import build_app
+from outrider.server.web import PAGES
 from outrider.storage.folder import DataFolder
 from server.keyed import bearer, database_of, keyed_server, secret_key
 from server.scripted import MODEL, Reply, Running
@@ -40,6 +41,8 @@ PUBLIC = {
     "/api/v1/providers",
     "/workers-ai/models/{slug}/{file}",
     "/chat/{conversation}",
+    *PAGES,
+    *(f"{path}/{{rest:path}}" for path in PAGES),
     "/assets/{name}",
 }
 TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)

@@ -49,8 +49,17 @@ def test_without_a_build_the_text_says_how_to_build(tmp_path: Path) -> None:
         assert client.get("/chat/abc", headers=HTML).status_code == 404
 
 
-def test_addresses_inside_the_page_give_the_page(client: TestClient) -> None:
-    assert client.get("/chat/0195", headers=HTML).text == client.get("/", headers=HTML).text
+@pytest.mark.parametrize(
+    "path",
+    ["/chat/0195", "/models", "/models/meta-llama/llama-4:free", "/stats", "/admin", "/docs/x/y"],
+)
+def test_addresses_inside_the_page_give_the_page_to_a_browser(
+    path: str, client: TestClient
+) -> None:
+    page = client.get(path, headers=HTML)
+    assert page.content == client.get("/", headers=HTML).content
+    assert page.headers["content-security-policy"] == POLICY
+    assert client.get(path).status_code == 404  # a client of the API has a wrong address
 
 
 def test_assets_are_kept_forever_and_the_page_is_asked_for_again(client: TestClient) -> None:

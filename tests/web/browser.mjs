@@ -3,6 +3,10 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { startFront } from "./front.mjs";
 
@@ -31,7 +35,9 @@ export async function start() {
 
 async function startServer() {
   if (OUTRIDER_URL) return { url: OUTRIDER_URL, stop: async () => {} };
-  const server = spawn(PYTHON, ["-m", "outrider", "serve", MODEL, "--port", "0"], { env: ENVIRONMENT, stdio: ["ignore", "pipe", "inherit"] });
+  const folder = mkdtempSync(join(tmpdir(), "outrider-web-")); // a ledger of its own
+  const options = { stdio: ["ignore", "pipe", "inherit"], env: { ...ENVIRONMENT, OUTRIDER_DATA_DIR: folder } };
+  const server = spawn(PYTHON, ["-m", "outrider", "serve", MODEL, "--port", "0"], options);
   const url = await new Promise((resolve, reject) => {
     let said = "";
     server.stdout.on("data", (data) => {
@@ -43,7 +49,7 @@ async function startServer() {
   });
   const stop = () => new Promise((resolve) => {
     server.removeAllListeners("exit");
-    server.on("exit", resolve);
+    server.on("exit", () => resolve(rmSync(folder, { recursive: true, force: true })));
     server.kill("SIGTERM");
   });
   return { url, stop };
@@ -53,7 +59,7 @@ async function startServer() {
 export async function inPage(session, options, work) {
   const { front, browser } = session;
   Object.assign(front, { asked: [], script: [], models: null, isDown: false });
-  const { allowed = [], path = "/", ...rest } = options;
+  const { allowed = [], path = "/", ready = isReady(path), ...rest } = options;
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...rest });
   await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: front.url });
   const wrong = [];
@@ -73,13 +79,32 @@ export async function inPage(session, options, work) {
   page.setDefaultTimeout(15_000);
   try {
     await page.goto(front.url + path);
-    await page.getByLabel("Your message").waitFor();
+    await ready(page);
     await work(page, front, context);
     assert.deepEqual(wrong, []);
   } finally {
     await context.close();
   }
 }
+
+/** The playground is ready when one can write, another page when its heading is there. */
+function isReady(path) {
+  return (page) => (/^\/(chat\/|\?|#|$)/.test(path) ? page.getByLabel("Your message") : page.locator("main h1")).waitFor();
+}
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** What axe finds that is serious. */
+export async function findings(page) {
+  // Not as a script element, which the page's policy forbids.
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  return violations.filter(({ impact }) => impact === "serious" || impact === "critical")
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).slice(0, 3).join(" ")}`);
+}
+
+/** How many pixels the page is too wide for its window. */
+export const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
 
 export const answers = (page) => page.getByRole("article", { name: "Answer" });
 

@@ -1,13 +1,10 @@
 // The page itself: what it loads, who can use it, and that nothing in an answer becomes active.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { ask, inPage, openSection, said, start } from "./browser.mjs";
+import { ask, findings, inPage, openSection, overflow, said, start } from "./browser.mjs";
 import { says } from "./front.mjs";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const MAX_FIRST_LOAD_BYTES = 150_000;
 
 let session;
@@ -115,14 +112,6 @@ test("nothing hostile in an answer, a tool's result, a name or a title becomes a
   });
 });
 
-async function findings(page) {
-  // Not as a script element, which the page's policy forbids.
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-  return violations.filter(({ impact }) => impact === "serious" || impact === "critical")
-    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).slice(0, 3).join(" ")}`);
-}
-
 for (const colorScheme of ["light", "dark"]) {
   for (const width of [1280, 360]) {
     test(`axe finds nothing serious, ${colorScheme} at ${width} pixels`, async () => {
@@ -131,8 +120,7 @@ for (const colorScheme of ["light", "dark"]) {
         await ask(page, "Show me");
         await page.locator(".hljs-keyword").first().waitFor();
         assert.deepEqual(await findings(page), []);
-        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-        assert.ok(overflow <= 0, `${overflow} pixels too wide`);
+        assert.equal(await overflow(page), 0, "pixels too wide");
         if (width === 360) await page.getByRole("button", { name: "Settings", exact: true }).click();
         for (const title of ["Tools", "Answer by schema", "Presets and links"]) await openSection(page, title);
         await page.waitForTimeout(300);

@@ -43,6 +43,10 @@ NEEDS: dict[str, Need] = {
     "/": "nothing",
     "/healthz": "nothing",
     "/openapi.json": "nothing",
+    "/models": "nothing",  # pages: they have no data of their own
+    "/stats": "nothing",
+    "/admin": "nothing",
+    "/docs": "nothing",
     "/api/v1/models": "nothing",  # public on OpenRouter
     "/api/v1/providers": "nothing",
     "/metrics": "management",
@@ -64,7 +68,11 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/api/v1/models/", "nothing"),
     ("/api/v1/model/", "nothing"),
     ("/workers-ai/", "nothing"),  # the service's web pages
-    ("/chat/", "nothing"),  # the page: it has no data of its own
+    ("/chat/", "nothing"),  # as the pages above
+    ("/models/", "nothing"),
+    ("/stats/", "nothing"),
+    ("/admin/", "nothing"),
+    ("/docs/", "nothing"),
     ("/assets/", "nothing"),
     ("/api/v1/keys/", "managing"),
     ("/api/v1/datasets/", "any"),

@@ -19,6 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 FOLDER = Path(__file__).parents[1] / "web"
+# Below these the page finds its way itself: all of them are the same file.
+PAGES = ("/models", "/stats", "/admin", "/docs")
 HOW_TO_BUILD = "The web page isn't built; `make web` builds it (it needs Node 20 or newer).\n"
 
 # `'self'` alone: no inline script or style, no other origin, no frame around the page. Pictures
@@ -81,20 +83,22 @@ class WebPage:
         return [
             Route("/", self.index),
             Route("/chat/{conversation}", self.page, include_in_schema=False),
+            *(Route(path, self.page, include_in_schema=False) for path in PAGES),
+            *(Route(f"{path}/{{rest:path}}", self.page, include_in_schema=False) for path in PAGES),
             Route("/assets/{name}", self.asset, include_in_schema=False),
         ]
 
     async def index(self, http: Request) -> Response:
         """Give the page to a browser, and to others a few lines of text."""
-        wants_html = "text/html" in http.headers.get("accept", "")
-        if wants_html and "index.html" in self._files:
+        if _wants_html(http) and "index.html" in self._files:
             return self._files["index.html"].reply(http, "no-cache")
         text = self._describe() + ("" if self._files else f"\n{HOW_TO_BUILD}")
         return Response(text, headers={"vary": "accept"}, media_type="text/plain")
 
     async def page(self, http: Request) -> Response:
-        """Give the page, which shows what its address names."""
-        if "index.html" not in self._files:
+        """Give the page to a browser; it shows what its address names."""
+        # A client of the API with a wrong base URL should hear so, not get HTML for /models.
+        if "index.html" not in self._files or not _wants_html(http):
             raise HTTPException(404)
         return self._files["index.html"].reply(http, "no-cache")
 
@@ -104,6 +108,10 @@ class WebPage:
         if file is None:
             raise HTTPException(404)
         return file.reply(http, _FOREVER)
+
+
+def _wants_html(http: Request) -> bool:
+    return "text/html" in http.headers.get("accept", "")
 
 
 def read_files(folder: Path) -> dict[str, File]:

@@ -45,17 +45,20 @@ const TITLES: Record<ProblemKind, string> = {
 };
 
 interface WireError {
-  code?: number | string;
+  code?: number | string | null; // OpenAI's form has the kind of error here, and no metadata
   message?: string;
+  param?: string | null;
   metadata?: { error_type?: string; provider_code?: string; param?: string } | null;
 }
 
-/** Read an error of OpenRouter's wire, whole or inside of a stream. */
+/** Read an error in OpenRouter's or OpenAI's form, whole or inside of a stream. */
 export function problemOf(status: number, error: unknown): Problem {
   const wire = (typeof error === "object" && error !== null ? error : {}) as WireError;
   const message = typeof wire.message === "string" ? wire.message : `HTTP status ${status}`;
-  const param = typeof wire.metadata?.param === "string" ? wire.metadata.param : undefined;
-  const kind = kindOf(status, wire.metadata?.error_type, wire.metadata?.provider_code, param, message);
+  const named = wire.metadata?.param ?? wire.param;
+  const param = typeof named === "string" ? named : undefined;
+  const code = wire.metadata?.provider_code ?? (typeof wire.code === "string" ? wire.code : undefined);
+  const kind = kindOf(status, wire.metadata?.error_type, code, param, message);
   const path = kind === "schema" ? /\$[.\w[\]]*/.exec(message)?.[0] : undefined;
   return { kind, title: TITLES[kind], detail: message, param, path };
 }

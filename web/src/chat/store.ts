@@ -133,6 +133,7 @@ function rememberedSettings(): Settings {
 }
 
 window.addEventListener("popstate", () => {
+  if (location.pathname !== "/" && !location.pathname.startsWith("/chat/")) return; // another page
   const asked = /^\/chat\/([\w-]+)$/.exec(location.pathname)?.[1];
   const found = history.value.find(({ id }) => id === asked);
   if (found) show(found, false);

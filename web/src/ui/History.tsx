@@ -6,7 +6,6 @@ import { exported, imported } from "../chat/share";
 import type { Conversation } from "../chat/types";
 import { ago } from "./format";
 import { Icon, IconButton } from "./icons";
-import { PageButtons } from "./PageButtons";
 import { isHistoryOpen, isNarrow, tell } from "./state";
 
 const MAX_SHOWN = 200;
@@ -63,8 +62,6 @@ function Transfer() {
     <footer class="row">
       <button type="button" class="quiet" onClick={exportAll}>Export</button>
       <button type="button" class="quiet" onClick={() => input.current?.click()}>Import</button>
-      <span class="spring" />
-      <span class="only-narrow"><PageButtons /></span>
       <input
         ref={input} type="file" accept="application/json,.json" hidden aria-label="File to import"
         onChange={(event) => { void read(event.currentTarget.files?.[0]); event.currentTarget.value = ""; }}

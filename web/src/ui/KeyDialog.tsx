@@ -3,7 +3,6 @@
 import { useState } from "preact/hooks";
 import { apiKey, setApiKey } from "../api/key";
 import { loadModels } from "../api/models";
-import { chooseModels } from "../chat/store";
 import { Dialog } from "./Dialog";
 import { open } from "./state";
 
@@ -14,7 +13,6 @@ export function KeyDialog() {
     setApiKey(text);
     open.value = "none";
     await loadModels();
-    chooseModels();
   };
   return (
     <Dialog title="Key">

@@ -11,6 +11,7 @@ import { IconButton } from "./icons";
 import { Markdown } from "./Markdown";
 import { memo } from "./memo";
 import { ProblemCard } from "./ProblemCard";
+import { Remedy } from "./Remedy";
 import { copy, editing } from "./state";
 import { TokenView } from "./TokenView";
 
@@ -125,7 +126,7 @@ function Ending({ message, index }: { message: Message; index: number }) {
   const again = <button type="button" class="primary" onClick={() => regenerate(index, message)}>Try again</button>;
   const onward = message.text && message.calls.length === 0
     ? <button type="button" onClick={() => goOn(index, message)}>Go on</button> : null;
-  if (message.problem) return <ProblemCard problem={message.problem}>{again}{onward}</ProblemCard>;
+  if (message.problem) return <ProblemCard problem={message.problem}>{again}{onward}<Remedy problem={message.problem} /></ProblemCard>;
   if (message.state === "stopped") return <p class="ending">Stopped. {onward}</p>;
   if (message.facts?.finish === "length") return <p class="ending">Ended at the limit of tokens. {onward}</p>;
   if (message.facts?.finish === "content_filter") return <p class="ending">Ended by a filter of the provider.</p>;

@@ -1,5 +1,4 @@
-// What concerns the whole page: its theme and the key. In the header, or where that is too narrow
-// below the conversations.
+// What concerns every page: the theme and the key.
 
 import { IconButton } from "./icons";
 import { open, theme } from "./state";

@@ -1,32 +1,37 @@
-// The page: conversations on the left, the chat in the middle, settings on the right.
+// The playground: conversations on the left, the chat in the middle, settings on the right.
 
+import "../styles/layout.css";
+import "../styles/chat.css";
+import "../styles/panels.css";
 import { useEffect } from "preact/hooks";
-import { loadModels, models, modelsProblem, areModelsLoaded } from "./api/models";
-import { running, stopAll } from "./chat/send";
-import { addThread, announcement, changeSettings, conversation, startConversation, thread } from "./chat/store";
-import { MAX_THREADS } from "./chat/types";
-import { CodeDialog } from "./ui/CodeDialog";
-import { Composer } from "./ui/Composer";
-import { History } from "./ui/History";
-import { IconButton } from "./ui/icons";
-import { KeyDialog } from "./ui/KeyDialog";
-import { ModelPicker } from "./ui/ModelPicker";
-import { PageButtons } from "./ui/PageButtons";
-import { Palette } from "./ui/Palette";
-import { ProblemCard } from "./ui/ProblemCard";
-import { SettingsPanel } from "./ui/SettingsPanel";
-import { isHistoryOpen, isNarrow, isSettingsOpen, notice, open } from "./ui/state";
-import { ThreadView } from "./ui/ThreadView";
+import { loadModels, models, modelsProblem, areModelsLoaded } from "../api/models";
+import { running, stopAll } from "../chat/send";
+import { followAddress } from "../chat/start";
+import { addThread, announcement, changeSettings, conversation, thread } from "../chat/store";
+import { MAX_THREADS } from "../chat/types";
+import { CodeDialog } from "../ui/CodeDialog";
+import { Composer } from "../ui/Composer";
+import { History } from "../ui/History";
+import { IconButton } from "../ui/icons";
+import { ModelPicker } from "../ui/ModelPicker";
+import { Palette } from "../ui/Palette";
+import { ProblemCard } from "../ui/ProblemCard";
+import { SettingsPanel } from "../ui/SettingsPanel";
+import { isHistoryOpen, isNarrow, isSettingsOpen, open } from "../ui/state";
+import { ThreadView } from "../ui/ThreadView";
+import { visit } from "../shell/router";
 
-export function App() {
+export default function PlaygroundPage() {
   useShortcuts();
+  const { number } = visit.value;
+  useEffect(() => void followAddress(), [number]);
   const { threads } = conversation.value;
   return (
     <div class="app" data-history={isHistoryOpen.value} data-settings={isSettingsOpen.value}>
       {isHistoryOpen.value && <History />}
       <div class="middle">
         <Header />
-        <main aria-label="Playground">
+        <main id="content" tabIndex={-1} aria-label="Playground">
           <Trouble />
           <div class="threads" data-count={threads.length}>
             {threads.map((one, index) => <ThreadView key={index} thread={one} index={index} isAlone={threads.length === 1} />)}
@@ -37,9 +42,7 @@ export function App() {
       {isSettingsOpen.value && <SettingsPanel />}
       {open.value === "palette" && <Palette />}
       {open.value === "code" && <CodeDialog />}
-      {open.value === "keys" && <KeyDialog />}
       <div class="hidden" aria-live="polite">{announcement.value}</div>
-      <div class="notice" role="status" data-shown={notice.value !== ""}>{notice.value}</div>
     </div>
   );
 }
@@ -49,12 +52,10 @@ function Header() {
   return (
     <header class="top">
       <IconButton icon="menu" label="Conversations" pressed={isHistoryOpen.value} onClick={() => toggle(isHistoryOpen, isSettingsOpen)} />
-      <a class="wordmark" href="/" onClick={(event) => { event.preventDefault(); startConversation(); }}>Outrider</a>
       {threads.length === 1 && <ModelPicker label="Model of the chat" value={thread.value.model} onChange={(model) => changeSettings({ model })} />}
       <span class="spring" />
       <IconButton icon="columns" label="Compare: add a pane" disabled={threads.length >= MAX_THREADS} onClick={addThread} />
       <IconButton icon="code" label="View code" onClick={() => (open.value = "code")} />
-      <span class="only-wide"><PageButtons /></span>
       <IconButton icon="sliders" label="Settings" pressed={isSettingsOpen.value} onClick={() => toggle(isSettingsOpen, isHistoryOpen)} />
     </header>
   );

@@ -1,0 +1,8 @@
+// The pages, in the order of the navigation. Each is a chunk of its own, loaded when it is visited.
+
+import type { Route } from "./router";
+
+export const ROUTES: Route[] = [
+  { path: "/", label: "Playground", below: /^\/chat\//, load: () => import("../pages/PlaygroundPage") },
+  { path: "/models", label: "Models", below: /^\/models\/./, load: () => import("../pages/ModelsPage") },
+];
