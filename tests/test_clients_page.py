@@ -37,6 +37,7 @@ def test_every_file_of_tests_has_a_row() -> None:
         "test_node.py",
         "test_openapi.py",
         "test_openrouter_keys.py",
+        "test_samples.py",
     }
     assert {row[1] for row in rows()} == names
 

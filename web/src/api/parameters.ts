@@ -3,6 +3,7 @@
 
 import { signal } from "@preact/signals";
 import { CHAT_PATH } from "./chat";
+import { bodyProperties, type Document, fieldsByPath as fieldsOf, loadDocument, type Schema } from "./document";
 import type { Model } from "./models";
 
 export interface Parameter {
@@ -13,24 +14,6 @@ export interface Parameter {
   isOpenBelow: boolean; // the minimum itself isn't allowed
   fallback?: number; // what counts when neither request nor model say anything
   help: string;
-}
-
-interface Schema {
-  type?: string;
-  anyOf?: Schema[];
-  $ref?: string;
-  minimum?: number;
-  exclusiveMinimum?: number;
-  maximum?: number;
-  description?: string;
-  items?: Schema;
-  properties?: Record<string, Schema>;
-  "x-outrider-default"?: number;
-}
-
-interface Document {
-  paths: Record<string, { post?: { requestBody?: { content: Record<string, { schema: Schema }> } } }>;
-  components: { schemas: Record<string, Schema> };
 }
 
 export const parameters = signal<Parameter[]>([]);
@@ -58,34 +41,18 @@ const HELP: Record<string, string> = {
 const ELSEWHERE = new Set(["n", "stream", "max_completion_tokens"]);
 
 export async function loadParameters(): Promise<void> {
-  const reply = await fetch("/openapi.json");
-  if (reply.ok) readDocument((await reply.json()) as Document);
+  readDocument(await loadDocument());
 }
 
 export function readDocument(document: Document): void {
-  const byPath: Record<string, string[]> = {};
-  for (const [path, item] of Object.entries(document.paths)) {
-    byPath[path] = Object.keys(propertiesOf(document, item));
-  }
-  fieldsByPath.value = byPath;
+  fieldsByPath.value = fieldsOf(document);
   const found = new Map<string, Parameter>();
-  const chat = propertiesOf(document, document.paths[CHAT_PATH] ?? {});
-  for (const [name, schema] of Object.entries(chat)) {
+  for (const [name, schema] of Object.entries(bodyProperties(document, CHAT_PATH))) {
     const parameter = ELSEWHERE.has(name) ? null : read(name, schema);
     if (parameter) found.set(name, parameter);
   }
   const known = Object.keys(HELP).flatMap((name) => found.get(name) ?? []);
   parameters.value = [...known, ...[...found.values()].filter(({ name }) => !(name in HELP))];
-}
-
-function propertiesOf(document: Document, item: Document["paths"][string]): Record<string, Schema> {
-  const schema = item.post?.requestBody?.content["application/json"]?.schema;
-  // A body of several forms has the fields of all of them.
-  const forms = schema?.anyOf ?? (schema ? [schema] : []);
-  return Object.assign({}, ...forms.map((form) => {
-    const name = form.$ref?.split("/").pop();
-    return (name ? document.components.schemas[name]?.properties : form.properties) ?? {};
-  })) as Record<string, Schema>;
 }
 
 function read(name: string, schema: Schema): Parameter | null {
