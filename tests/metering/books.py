@@ -29,7 +29,7 @@ PRICE = Price(prompt=2_000_000, completion=6_000_000, cached=1_000_000)  # 2, 6,
 
 def opened(row_id: str = "gen-1", **fields: Any) -> Opened:
     values = {"request_id": f"r-{row_id}", "created_ms": 1_790_000_000_000, "wire": "openai-chat"}
-    return Opened(id=row_id, **{**values, "model": "m", **fields})
+    return Opened(id=row_id, **{**values, "model": "m", "is_streamed": True, **fields})
 
 
 def routed(price: Price = PRICE, **fields: Any) -> Trace:

@@ -85,6 +85,23 @@ def test_a_stream_that_its_host_cuts_is_counted_and_costs_nothing(tmp_path: Path
     with_books(tmp_path, work)
 
 
+def test_a_whole_answer_that_fails_has_no_completion_and_one_that_is_left_what_was_computed(
+    tmp_path: Path,
+) -> None:
+    async def work(books: Books) -> None:
+        for row_id, status, code in (("failed", 502, "x"), ("left", STATUS_CANCELLED, "")):
+            account = books.meter.open(opened(row_id, is_streamed=False), Caller(), routed())
+            with pytest.raises(ProviderError):
+                async for _ in account.watch(played([*ANSWER[:3], ProviderError("cut")])):
+                    pass
+            account.close(status, code)
+        failed, left = await books.rows()
+        assert (failed.prompt_tokens, failed.completion_tokens, failed.cost_microusd) == (10, 0, 0)
+        assert (left.completion_tokens, left.cost_microusd) == (3, 10 * 2 + 3 * 6)
+
+    with_books(tmp_path, work)
+
+
 def test_what_a_host_does_not_count_is_one_token_per_event_and_marked(tmp_path: Path) -> None:
     async def work(books: Books) -> None:
         account = books.meter.open(opened(), Caller(), routed(prompt_tokens_estimate=9))

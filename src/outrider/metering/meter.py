@@ -167,7 +167,8 @@ class Account:
         counting = _Round(before.completion_tokens)
         self._is_complete = False
         self._finish_reason = self._native_reason = ""
-        slot = self._slot
+        # Of a whole answer nothing is handed on before its end.
+        slot = self._slot if self._opened.is_streamed else None
         try:
             async for event in events:
                 match event:
@@ -218,6 +219,8 @@ class Account:
             return
         self._is_closed = True
         closed = self._closed(status, error_code)
+        if error_code and not self._opened.is_streamed:
+            self.counts.completion_tokens = 0  # whatever there was, nobody got it
         if _is_insured(self.counts, closed):
             self.counts.cost_microusd = 0
         if self._slot is not None:
