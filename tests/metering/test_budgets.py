@@ -80,6 +80,20 @@ def test_requests_that_cost_more_than_they_said_overshoot_by_what_was_under_way(
         budgets.reserve(caller_of(mine), 0)
 
 
+def test_a_prompt_that_may_cost_more_than_it_looks_runs_alone_on_the_last_of_a_limit() -> None:
+    mine = key(limit_microusd=CENT)
+    budgets = budgets_of(mine)
+    alone = budgets.reserve(caller_of(mine), CENT // 2, 0, 2 * CENT)
+    with pytest.raises(PaymentRequired):
+        budgets.reserve(caller_of(mine), 1)
+    budgets.reserve(caller_of(mine), 0)  # what costs nothing may run beside it
+    alone.settle(CENT // 4)
+    budgets.reserve(caller_of(mine), 1, 0, CENT // 2)
+    with pytest.raises(PaymentRequired):
+        budgets.reserve(caller_of(mine), 1, 0, CENT // 2)
+    budgets.reserve(caller_of(mine), 1, 0, CENT // 4)
+
+
 def test_a_refusal_says_what_is_left_and_what_to_do() -> None:
     mine = key(limit_microusd=2_500_000, limit_reset="weekly")
     budgets = budgets_of(mine)

@@ -17,6 +17,7 @@ from outrider.routing_types import Price
 from outrider.types import Completed, Finished, GenerationRequest, Started, TextDelta, Usage
 from server.keyed import bearer, database_of, secret_key
 from server.scripted import MODEL, Running, ScriptedProvider, Step, raw_post, serving, wait_until
+from server.test_ledger import ledger_of
 from storage.records import run
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -35,9 +36,9 @@ def six_tokens(request: GenerationRequest) -> Iterator[Step]:
     yield Completed(Usage(7, 6, 0))
 
 
-def serve(folder: Path, provider: ScriptedProvider | None = None) -> Any:
+def serve(folder: Path, provider: ScriptedProvider | None = None, price: Price = PRICE) -> Any:
     provider = provider or ScriptedProvider(six_tokens)
-    own = Endpoint(host=Host(), model=MODEL, provider=provider, price=PRICE)
+    own = Endpoint(host=Host(), model=MODEL, provider=provider, price=price)
     catalogue = Catalogue([Entry(provider, endpoints=(own,))])
     return serving(catalogue, data_dir=str(folder), auth="on")
 
@@ -67,6 +68,37 @@ def test_many_requests_at_once_on_the_last_cent_spend_it_and_no_more(tmp_path: P
     with serve(tmp_path) as server:  # what was spent is in the ledger
         assert own(server, "s") == spent
         assert chat(server, "s") == 402
+    rows = ledger_of(tmp_path)
+    assert [row.cost_microusd for row in rows] == [COST] * num_answered
+    assert {(row.status, row.completion_tokens) for row in rows} == {(200, 6)}
+
+
+def test_many_prompts_that_are_longer_than_they_look_exceed_a_budget_by_one_request(
+    tmp_path: Path,
+) -> None:
+    """Digits have a token each, four times as many as English has in so many bytes."""
+    digits = "7" * 400
+
+    def digits_in(request: GenerationRequest) -> Iterator[Step]:
+        yield from list(six_tokens(request))[:-1]
+        yield Completed(Usage(420, 6, 0))
+
+    cost = 420 * 10 + 600
+    price = Price(prompt=10_000_000, completion=100_000_000)
+    mine = secret_key("s", limit_microusd=5 * CENT)
+    run(database_of(tmp_path), lambda c: add_key(c, mine))
+    body = {**CHAT, "messages": [{"role": "user", "content": digits}]}
+
+    def send(server: Running) -> int:
+        return server.ask("POST", "/v1/chat/completions", body, **bearer("s")).status
+
+    with serve(tmp_path, ScriptedProvider(digits_in), price) as server:
+        with ThreadPoolExecutor(50) as pool:
+            list(pool.map(lambda _: send(server), range(200)))
+        while send(server) == 200:
+            pass
+    spent = sum(row.cost_microusd for row in ledger_of(tmp_path))
+    assert 5 * CENT - cost < spent <= 5 * CENT + cost
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,21 @@ TURN_TOKENS = 10  # the marks around a message, at most
 IMAGE_TOKENS = 2_500  # Llama 4 cuts an image into at most 17 tiles of 144 tokens and their marks
 
 
+def prompt_tokens_range(request: GenerationRequest) -> tuple[int, int]:
+    """Give about how many tokens the prompts have, and a number that they don't exceed."""
+    around = _around(request)
+    num_bytes = sum(map(_num_bytes, _texts(request))) + _tools(request)
+    return around // 2 + -(-num_bytes // BYTES_PER_TOKEN), around + num_bytes
+
+
 def most_prompt_tokens(request: GenerationRequest) -> int:
     """Give a number of tokens that the prompts don't exceed."""
-    return _around(request) + sum(map(_num_bytes, _texts(request))) + _tools(request)
+    return prompt_tokens_range(request)[1]
 
 
 def estimate_prompt_tokens(request: GenerationRequest) -> int:
     """Give about how many tokens the prompts have."""
-    num_bytes = sum(map(_num_bytes, _texts(request))) + _tools(request)
-    return _around(request) // 2 + -(-num_bytes // BYTES_PER_TOKEN)
+    return prompt_tokens_range(request)[0]
 
 
 def estimate_text_tokens(texts: Iterable[Prompt]) -> int:

@@ -157,22 +157,27 @@ class Budgets:
             self.rates.take_request(key, now_s)
             self.usage_of(key.id).last_used_s = int(now_s)
 
-    def reserve(self, caller: Caller, cost_microusd: int, tokens: int = 0) -> Reservation:
+    def reserve(
+        self, caller: Caller, cost_microusd: int, tokens: int = 0, most_microusd: int = 0
+    ) -> Reservation:
         """Set aside what a request may cost and use; raises `PaymentRequired` or `RateLimited`.
 
+        What it costs at most is set aside; a key's only request runs if what it costs about fits.
         Whoever has no key has no limits.
         """
         key = self._keyring.get(caller.key)
         if key is None:
             return Reservation()
         usage = self.usage_of(key.id)
-        self._check(key, usage, cost_microusd)
+        most = max(cost_microusd, most_microusd)
+        left = self._check(key, usage, most if usage.reserved else cost_microusd)
+        most = most if left is None else min(most, left)
         second = self.rates.take_tokens(key, tokens, self._clock())
-        usage.reserved += cost_microusd
+        usage.reserved += most
         periods = usage.periods
 
         def settle(cost: int, used_tokens: int) -> None:
-            usage.reserved -= cost_microusd
+            usage.reserved -= most
             now_s = self._clock()
             usage.advance(periods_of(now_s))
             usage.add(cost, periods)
@@ -180,13 +185,14 @@ class Budgets:
 
         return Reservation(settle)
 
-    def _check(self, key: Key, usage: Usage, cost_microusd: int) -> None:
+    def _check(self, key: Key, usage: Usage, cost_microusd: int) -> int | None:
+        """Give what is left for a request, None without a limit; raises `PaymentRequired`."""
         limit = key.limit_microusd
         if limit is None:
-            return
+            return None
         left = limit - usage.of(key.limit_reset) - usage.reserved
         if cost_microusd <= left:
-            return
+            return left
         period = f"{key.limit_reset} " if key.limit_reset else ""
         raise PaymentRequired(
             f"the request may cost {dollars(cost_microusd)}, but only {dollars(max(0, left))} is "

@@ -57,7 +57,9 @@ class Reservation(Protocol):
 class Budgets(Protocol):
     """What callers may spend."""
 
-    def reserve(self, caller: Caller, cost_microusd: int, tokens: int = 0) -> Reservation:
+    def reserve(
+        self, caller: Caller, cost_microusd: int, tokens: int = 0, most_microusd: int = 0
+    ) -> Reservation:
         """Set aside what a request may cost; raises `PaymentRequired` or `RateLimited`."""
         ...
 
@@ -67,6 +69,7 @@ class Estimate(NamedTuple):
 
     cost_microusd: int = 0
     tokens: int = 0
+    most_microusd: int = 0  # if its prompt has as many tokens as it can have
 
 
 NOTHING = Estimate()

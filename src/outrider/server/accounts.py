@@ -7,7 +7,11 @@ import time
 import msgspec
 
 from outrider.dialects.openrouter import generation_id
-from outrider.gateway.prompt_size import estimate_prompt_tokens, estimate_text_tokens
+from outrider.gateway.prompt_size import (
+    BYTES_PER_TOKEN,
+    estimate_text_tokens,
+    prompt_tokens_range,
+)
 from outrider.metering.meter import Account, Estimate, Meter
 from outrider.metering.pricing import cost_of
 from outrider.metering.records import ApiType, Counts, Opened, app_of, cut
@@ -52,15 +56,20 @@ def estimate_of(request: Wanted, price: Price) -> Estimate:
     """Give about what a request may use; `price` is one that no host of its model exceeds."""
     if isinstance(request, EmbeddingRequest):
         counts = Counts(prompt_tokens=estimate_text_tokens(request.texts))
-        return Estimate(cost_of(price, counts), counts.prompt_tokens)
+        cost = cost_of(price, counts)
+        counts.prompt_tokens *= BYTES_PER_TOKEN
+        return Estimate(cost, counts.prompt_tokens // BYTES_PER_TOKEN, cost_of(price, counts))
     num_choices = max(1, len(request.prompts)) * request.sampling.n
     asked = (request.sampling.max_tokens or 0) * num_choices
+    prompt_tokens, most_prompt_tokens = prompt_tokens_range(request)
     counts = Counts(
-        prompt_tokens=estimate_prompt_tokens(request),
+        prompt_tokens=prompt_tokens,
         completion_tokens=asked or OPEN_ANSWER_TOKENS * num_choices,
     )
-    cost = cost_of(price, counts, _num_images(request))
-    return Estimate(cost, counts.prompt_tokens + asked)
+    num_images = _num_images(request)
+    cost = cost_of(price, counts, num_images)
+    counts.prompt_tokens = most_prompt_tokens
+    return Estimate(cost, prompt_tokens + asked, cost_of(price, counts, num_images))
 
 
 def opened_of(exchange: Exchange, request: Wanted) -> Opened:
