@@ -102,10 +102,26 @@ def prepare(settings: Configuration) -> tuple[Path, Header]:
     return packed_path, head.header
 
 
+class _Lines(logging.Formatter):
+    """Lines with a time of day, which is written once per second and not per line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+        self._second, self._time = -1, ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """Give the time of a line."""
+        if self._second != int(record.created):
+            self._second, self._time = int(record.created), super().formatTime(record, datefmt)
+        return self._time
+
+
 def _set_up_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
-    )
+    logging.basicConfig(level=level.upper())
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Lines())
+    # No line shows these, and each record would look them up.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # The server says the same in its own words; of others only what is wrong matters.
     for name in ("uvicorn", "asyncio", "alembic.runtime.plugins"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

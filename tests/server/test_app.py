@@ -17,6 +17,7 @@ from outrider.errors import (
     EngineOverloaded,
     InvalidRequest,
 )
+from outrider.server.app import Application
 from outrider.types import GenerationRequest, Started, TextDelta
 from server.scripted import (
     MODEL,
@@ -203,6 +204,26 @@ def test_unknown_paths_and_methods_get_the_form_of_their_wire(
     assert reply.status == status
     message = check_error(path, reply.json(), "invalid_request", 7000)
     assert message
+
+
+@pytest.mark.parametrize("key", ["", "sk-wrong"])
+@pytest.mark.parametrize("path", [path for path in BODIES if path != NATIVE])
+def test_the_short_way_to_an_endpoint_answers_as_the_list_of_routes_does(
+    path: str, key: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replies() -> list[tuple[int, set[str], bytes]]:
+        with serving(provider, auth="on" if key else "off") as running:
+            sent = [{}, BODIES[path], {**BODIES[path], "stream": True}]
+            asked = [running.ask("POST", path, body, authorization=key) for body in sent]
+            asked.append(running.ask("GET", path))
+        return [
+            (reply.status, set(reply.headers), re.sub(rb"[-\w]{20,}|\d{9,}", b"ID", reply.body))
+            for reply in asked
+        ]
+
+    short = replies()
+    monkeypatch.setattr(Application, "direct", property(lambda self: {}, lambda self, value: None))
+    assert replies() == short
 
 
 @WIRES

@@ -7,6 +7,7 @@ are ASGI applications of their own, and so is the guard in front of them: nothin
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import msgspec
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outrider.config import ServerConfig
 from outrider.dialects import cloudflare_openai, openai, openrouter
@@ -55,9 +57,24 @@ WORKERS_AI_PAGES = "/workers-ai/"
 WORKERS_AI_RUN = WORKERS_AI_PREFIX + "accounts/{account_id}/ai/run/{model:path}"
 
 
+class Application(Starlette):
+    """Starlette, but requests for answers don't go through its layers and its list of routes."""
+
+    direct: Mapping[str, ASGIApp] = {}  # endpoints of POST by their paths; they let nothing out
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            endpoint = self.direct.get(scope["path"])
+            if endpoint is not None:
+                await endpoint(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+
 def build_app(
     config: ServerConfig, catalogue: Catalogue, embeddings: EmbeddingCatalogue | None = None
-) -> Starlette:
+) -> Application:
     """Build the application that serves a catalogue, and embedding models beside it."""
     services = Services.of(config, catalogue, embeddings or EmbeddingCatalogue())
     native = WorkersAi(are_calls_flat=config.workers_ai_tool_calls == "flat")
@@ -65,22 +82,16 @@ def build_app(
     data = DataEntry(services)
     run = QueueRoute(data, RunRoute(services, GenerateRoute(services, native)), config)
 
-    def generates(path: str, dialect: Dialect) -> Route:
-        return Route(path, GenerateRoute(services, dialect), methods=["POST"])
-
     def embeds(path: str, dialect: Dialect) -> Route:
         return Route(path, EmbeddingsRoute(services, dialect), methods=["POST"])
 
-    app = Starlette(
+    generating = _generating(services)
+    app = Application(
         routes=[
-            generates("/v1/chat/completions", openai.CHAT_COMPLETIONS),
-            generates("/v1/completions", openai.COMPLETIONS),
+            *generating,
             embeds("/v1/embeddings", OPENAI_EMBEDDINGS),
             *data.routes(),
-            generates("/api/v1/chat/completions", openrouter.CHAT_COMPLETIONS),
-            generates("/api/v1/completions", openrouter.COMPLETIONS),
             embeds("/api/v1/embeddings", OPENROUTER_EMBEDDINGS),
-            generates(DATAOORTS_PATH, Dataoorts()),
             Route(WORKERS_AI_RUN, run, methods=["POST"]),
             *WorkersAiRoutes(services).routes(),
             *OpenRouterPages(services).routes(),
@@ -90,15 +101,36 @@ def build_app(
         exception_handlers={HTTPException: refuse_path, Exception: fail},
         middleware=[_guard(services)],
     )
+    app.direct = {route.path: _guarded(services, route.endpoint) for route in generating}
     app.state.data = data  # whoever runs the application starts and closes it
     app.state.health = services.router.health
     return app
+
+
+def _generating(services: Services) -> list[Route]:
+    """Give the routes that do nothing but generate text."""
+    dialects: dict[str, Dialect] = {
+        "/v1/chat/completions": openai.CHAT_COMPLETIONS,
+        "/v1/completions": openai.COMPLETIONS,
+        "/api/v1/chat/completions": openrouter.CHAT_COMPLETIONS,
+        "/api/v1/completions": openrouter.COMPLETIONS,
+        DATAOORTS_PATH: Dataoorts(),
+    }
+    return [
+        Route(path, GenerateRoute(services, dialect), methods=["POST"])
+        for path, dialect in dialects.items()
+    ]
 
 
 def _guard(services: Services) -> Middleware:
     """Give what lets requests in by their keys."""
     access, metrics = services.access, services.metrics
     return Middleware(Guard, access=access, metrics=metrics, dialect_of=_dialect_of)
+
+
+def _guarded(services: Services, endpoint: ASGIApp) -> ASGIApp:
+    """Give an endpoint behind the same guard."""
+    return Guard(endpoint, services.access, services.metrics, _dialect_of)
 
 
 class Pages:

@@ -24,6 +24,7 @@ from outrider.errors import (
     PayloadTooLarge,
     RequestTimeout,
 )
+from outrider.server.outbox import Outbox
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 128
@@ -72,7 +73,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a first request."""
-        super().connection_made(transport)
+        self._outbox = Outbox(transport, self.loop)
+        super().connection_made(self._outbox)  # type: ignore[arg-type]
         self._is_surplus = len(self.connections) > self.max_connections
         self._wait()
 
@@ -101,6 +103,11 @@ class Connection(HttpToolsProtocol):
         self._num_bytes = 0
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Send what is left of an answer at once: what is done after it is nobody's wait."""
+        self._outbox.flush()
+        super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""

@@ -6,6 +6,7 @@ Writes one line per request and nothing per token. Never sees prompts or answers
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -17,6 +18,10 @@ from outrider.types import Completed, Event, Finished, TextDelta, ToolCallDelta,
 
 logger = logging.getLogger("outrider.access")
 
+_LINE = (
+    "request_id=%s wire=%s path=%s status=%d model=%s prompt_tokens=%s completion_tokens=%s "
+    "cached_tokens=%s ttft_s=%s e2e_s=%.3f finish_reason=%s error=%s attempts=%s key=%s"
+)
 KEY_DIGITS = 12  # of a key's hash in the log: enough to find it in `outrider keys list`
 
 
@@ -44,7 +49,7 @@ class Exchange:
         self, events: AsyncGenerator[Event, None], metrics: Metrics
     ) -> AsyncGenerator[Event, None]:
         """Pass events on, taking their times and counts."""
-        itl_s = metrics.itl_s.labels(self.model)
+        itl_s = metrics.itl_s.of(self.model)
         last: dict[int, float] = {}
         try:
             async for event in events:
@@ -53,7 +58,7 @@ class Exchange:
                         now = time.perf_counter()
                         if self._ttft_s is None:
                             self._ttft_s = now - self._begin
-                            metrics.ttft_s.labels(self.model).observe(self._ttft_s)
+                            metrics.ttft_s.of(self.model).observe(self._ttft_s)
                         if event.index in last:
                             itl_s.observe(now - last[event.index])
                         last[event.index] = now
@@ -80,18 +85,21 @@ class Exchange:
             self.account.close(self.status, self.error_code)
         usage = self._usage
         metrics.providers.count(self.trace)
-        metrics.requests.labels(self.model or "unknown", self.wire, str(self.status)).inc()
+        metrics.requests.add((self.model or "unknown", self.wire, str(self.status)))
         if usage is not None:
             for kind, count in (
                 ("prompt", usage.prompt_tokens),
                 ("completion", usage.completion_tokens),
                 ("cached", usage.cached_tokens),
             ):
-                metrics.tokens.labels(self.model, kind).inc(count)
-        logger.info(
-            "request_id=%s wire=%s path=%s status=%d model=%s prompt_tokens=%s "
-            "completion_tokens=%s cached_tokens=%s ttft_s=%s e2e_s=%.3f finish_reason=%s error=%s "
-            "attempts=%s key=%s",
+                metrics.tokens.add((self.model, kind), count)
+        self._log()
+
+    def _log(self) -> None:
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        usage = self._usage
+        values = (
             self.request_id,
             self.wire,
             _printable(self.path),
@@ -107,11 +115,31 @@ class Exchange:
             self.attempts or "-",
             self.caller.key[:KEY_DIGITS] or "-",
         )
+        # As `logger.info` does, which looks for the line of code that calls it each time.
+        record = logger.makeRecord(logger.name, logging.INFO, "", 0, _LINE, values, None)
+        logger.handle(record)
 
 
 def new_request_id() -> str:
-    """Make the id that headers, the log and the engine know a request by."""
-    return str(uuid.uuid4())
+    """Make the id that headers, the log and the engine know a request by: a random UUID."""
+    return str(uuid.UUID(bytes=_RANDOM.take(16), version=4))
+
+
+class _RandomBytes:
+    """Bytes of the system's random source, many with one call."""
+
+    def __init__(self) -> None:
+        self._left = b""
+
+    def take(self, num_bytes: int) -> bytes:
+        """Give bytes that nobody got before."""
+        if len(self._left) < num_bytes:
+            self._left = os.urandom(4096)
+        taken, self._left = self._left[:num_bytes], self._left[num_bytes:]
+        return taken
+
+
+_RANDOM = _RandomBytes()
 
 
 def _printable(path: str) -> str:

@@ -172,7 +172,7 @@ class _Answer:
                 request_id=exchange.request_id,
                 created_s=exchange.created_s,
                 model=http.path_params.get("model", ""),
-                query=dict(http.query_params),
+                query=dict(http.query_params) if http.scope["query_string"] else {},
                 cache_salt=exchange.caller.owner,
                 session=http.headers.get("x-session-id", ""),
             ),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.health import Health
 from outrider.gateway.provider import as_local
+from outrider.server.counters import Counters, Histograms
 from outrider.server.provider_metrics import BreakerCollector, ProviderMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,31 +48,31 @@ class Metrics:
     def __init__(self, catalogue: Catalogue, health: Health) -> None:
         self.registry = CollectorRegistry()
         self.providers = ProviderMetrics(self.registry)
-        self.requests = Counter(
+        self.requests = Counters(
             "outrider_requests",
             "Requests by their HTTP status; 499: the client left",
             ["model", "wire", "status"],
-            registry=self.registry,
+            self.registry,
         )
-        self.ttft_s = Histogram(
+        self.ttft_s = Histograms(
             "outrider_time_to_first_token_seconds",
             "From the request's arrival to its first text",
-            ["model"],
-            buckets=_TTFT_BUCKETS_S,
-            registry=self.registry,
+            "model",
+            _TTFT_BUCKETS_S,
+            self.registry,
         )
-        self.itl_s = Histogram(
+        self.itl_s = Histograms(
             "outrider_inter_token_latency_seconds",
             "Between two pieces of text of one choice",
-            ["model"],
-            buckets=_ITL_BUCKETS_S,
-            registry=self.registry,
+            "model",
+            _ITL_BUCKETS_S,
+            self.registry,
         )
-        self.tokens = Counter(
+        self.tokens = Counters(
             "outrider_tokens",
             "Tokens of finished requests",
             ["model", "kind"],
-            registry=self.registry,
+            self.registry,
         )
         self.registry.register(_EngineCollector(catalogue))
         self.registry.register(BreakerCollector(catalogue, health))

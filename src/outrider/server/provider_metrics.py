@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -16,6 +16,7 @@ from outrider.errors import OutriderError, ProviderError, RequestError
 from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.health import Health
 from outrider.routing_types import Attempt, Trace
+from outrider.server.counters import Counters, Histograms
 
 _BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _STATES = {"closed": 0, "half_open": 1, "open": 2}
@@ -35,18 +36,18 @@ class ProviderMetrics:
     """Counts tries, and takes the times to their first events."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._attempts = Counter(
+        self._attempts = Counters(
             "outrider_provider_attempts",
             "Tries by host, model, HTTP status (0: none) and whose fault an error was",
             ["provider", "model", "status", "origin"],
-            registry=registry,
+            registry,
         )
-        self._first_event_s = Histogram(
+        self._first_event_s = Histograms(
             "outrider_provider_first_event_seconds",
             "From the try's begin to its first visible event",
-            ["provider"],
-            buckets=_BUCKETS_S,
-            registry=registry,
+            "provider",
+            _BUCKETS_S,
+            registry,
         )
 
     def count(self, trace: Trace) -> None:
@@ -54,9 +55,9 @@ class ProviderMetrics:
         for attempt in trace.attempts:
             status = str(attempt.status) if 100 <= attempt.status <= 599 else "0"
             labels = (attempt.provider, attempt.model, status, origin_of(attempt))
-            self._attempts.labels(*labels).inc()
+            self._attempts.add(labels)
         if trace.first_event_s is not None:
-            self._first_event_s.labels(trace.provider).observe(trace.first_event_s)
+            self._first_event_s.of(trace.provider).observe(trace.first_event_s)
 
 
 def origin_of(attempt: Attempt) -> str:
