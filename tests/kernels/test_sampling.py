@@ -105,6 +105,20 @@ def test_a_token_of_rows_with_many_ties_is_the_one_that_sorting_gives(
         assert choose(context, row[None], [rule]) == [expected], context.isa
 
 
+@pytest.mark.parametrize("offset", [-4.0, -0.3, 0.3, 4.0])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95, 0.9999])
+def test_a_cut_is_found_where_the_sampled_chunks_are_unlike_the_rest(
+    offset: float, share: float
+) -> None:
+    row = normal(40_000, 0.5)
+    chunks = np.arange(len(row)) // reference.CHUNK
+    row[chunks % 16 == 0] += np.float32(offset)
+    table = [Rule(1.0, share=share, uniform=uniform) for uniform in (0.0, 0.37, 1 - 2.0**-53)]
+    expected = [reference.choose_token(row, rule) for rule in table]
+    for context in CONTEXTS:
+        assert choose(context, np.stack([row] * 3), table).tolist() == expected, context.isa
+
+
 @pytest.mark.parametrize("size", [5, 200, 20000])
 @pytest.mark.parametrize("keep", [2, 3, 130, 1000])
 def test_of_equal_logits_the_lower_ids_are_kept(size: int, keep: int) -> None:

@@ -120,6 +120,10 @@ void penalise(float* before, float* logits, const PenaltyTable& table, const Pen
 
 constexpr int32_t kNoneAllowed = -2;
 constexpr int64_t kDigits = 256, kBinSets = 4;
+// A cut among so many chunks is guessed by one of so many of them.
+constexpr int64_t kManyChunks = 128, kSampledChunk = 16;
+constexpr int kCoarseShift = 18;  // bits of a weight that coarse bins leave off
+constexpr int64_t kCoarseDigits = (int64_t(0x3f800000) >> kCoarseShift) + 1;  // no weight exceeds 1
 
 // What one thread needs to choose among the tokens of a row.
 struct SamplingScratch {
@@ -127,7 +131,9 @@ struct SamplingScratch {
   std::vector<float> weights;                      // [chunks, 128]
   std::vector<float> rest;                         // a copy of some values
   std::vector<std::pair<float, int32_t>> ranking;  // logits and their tokens
+  std::vector<double> masses;                      // [chunks] sums of weights
   double bins[kBinSets][kDigits];
+  double coarse_bins[kCoarseDigits];
 };
 
 class Context {

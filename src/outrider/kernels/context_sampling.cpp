@@ -65,7 +65,7 @@ int32_t choose(const ChunkedRow& row, const SamplingRule& rule, SamplingScratch&
   const bool has_top = has_count(rule, row.size);
   if (!has_top && rule.share >= 1 && rule.least == 0 && rule.square == 0)
     return pick_from_all(row, rule.uniform);
-  Candidates candidates(scratch);
+  Candidates candidates(row.kernels, scratch);
   const int64_t chunks = row.num_chunks();
   if (has_top) {
     // So many chunks have a token that reaches this floor.

@@ -165,6 +165,11 @@ struct Kernels {
   void (*chunk_sums)(float* out, float* above, const float* x, float max, float scale, int64_t count);
   // out [count] = the weights; out may be x.
   void (*token_weights)(float* out, const float* x, float max, float scale, int64_t count);
+  // Weights [chunks, kChunk] below `floor` become 0; sums [chunks] = those of what is left.
+  void (*keep_weights)(double* sums, float* weights, float floor, int64_t num_chunks);
+  // Copies the weights in [low, high) to `rest` and adds up those from `high` on; gives how many it copied.
+  int64_t (*split_weights)(float* rest, double* above, const float* weights, float low, float high,
+                           int64_t num_chunks);
   // The sum of `count` words, as fast as they can be read.
   uint64_t (*sum_words)(const uint64_t* data, int64_t count);
   // Make products in registers, as fast as possible, and count them; 0: there is no instruction.

@@ -109,5 +109,34 @@ void token_weights(float* out, const float* x, float max, float scale, int64_t c
     vstore_part(out + i, weight_lanes(x + i, count - i, vset(max), vset(scale)), count - i);
 }
 
+void keep_weights(double* sums, float* weights, float floor, int64_t num_chunks) {
+  const Vf floors = vset(floor);
+  for (int64_t chunk = 0; chunk < num_chunks; ++chunk, weights += kChunk) {
+    Vd sum = vzero_wide();
+    for (int64_t i = 0; i < kChunk; i += 16) {
+      const Vf values = vload(weights + i), kept = vkeep_ge(values, values, floors);
+      vstore(weights + i, kept);
+      sum = vadd_wide(sum, kept);
+    }
+    sums[chunk] = vsum_wide(sum);
+  }
+}
+
+int64_t split_weights(float* rest, double* above, const float* weights, float low, float high,
+                      int64_t num_chunks) {
+  const Vf lows = vset(low), highs = vset(high);
+  Vd sum = vzero_wide();
+  int64_t count = 0;
+  for (int64_t i = 0; i < num_chunks * kChunk; i += 16) {
+    const Vf values = vload(weights + i);
+    sum = vadd_wide(sum, vkeep_ge(values, values, highs));
+    // Few are between, so going from one to the next costs less than moving all.
+    for (uint32_t lanes = vlanes_ge(values, lows) & ~vlanes_ge(values, highs); lanes; lanes &= lanes - 1)
+      rest[count++] = weights[i + __builtin_ctz(lanes)];
+  }
+  *above = vsum_wide(sum);
+  return count;
+}
+
 }  // namespace
 }  // namespace outrider

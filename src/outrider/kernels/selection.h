@@ -59,7 +59,7 @@ int64_t pick_value(int64_t count, const ValueOf& value_of, double target, double
 // Some chunks of a row, with the tokens among which the choice is; the weights of others are 0.
 class Candidates {
  public:
-  explicit Candidates(SamplingScratch& scratch) : scratch_(scratch) {}
+  Candidates(const Kernels* kernels, SamplingScratch& scratch) : kernels_(kernels), scratch_(scratch) {}
 
   // Take all tokens whose weight is at least `floor` and not 0.
   void gather(const ChunkedRow& row, float floor) {
@@ -72,12 +72,13 @@ class Candidates {
     num_chunks_ = int64_t(scratch_.chunks.size());
     if (int64_t(scratch_.weights.size()) < size()) scratch_.weights.resize(size_t(size()));
     for (int64_t i = 0; i < num_chunks_; ++i) row.read_chunk(chunk_weights(i), scratch_.chunks[size_t(i)]);
+    if (int64_t(scratch_.masses.size()) < num_chunks_) scratch_.masses.resize(size_t(num_chunks_));
     keep_at_least(floor);
   }
 
   double mass() const {
     double sum = 0;
-    for (int64_t i = 0; i < num_chunks_; ++i) sum += chunk_mass(chunk_weights(i));
+    for (int64_t i = 0; i < num_chunks_; ++i) sum += scratch_.masses[size_t(i)];
     return sum;
   }
 
@@ -86,15 +87,14 @@ class Candidates {
   void keep_mass(double mass) { cut<false>(mass); }
 
   void keep_at_least(float floor) {
-    float* weights = scratch_.weights.data();
-    for (int64_t i = 0; i < size(); ++i) weights[i] = weights[i] >= floor ? weights[i] : 0.0f;
+    kernels_->keep_weights(scratch_.masses.data(), scratch_.weights.data(), floor, num_chunks_);
   }
 
   // The first token up to which the weights exceed the share `uniform` of their sum.
   int32_t pick(double uniform) const {
     const double target = uniform * mass();
     double before = 0;
-    const auto mass_of = [&](int64_t i) { return chunk_mass(chunk_weights(i)); };
+    const auto mass_of = [&](int64_t i) { return scratch_.masses[size_t(i)]; };
     const int64_t chosen = pick_value(num_chunks_, mass_of, target, before);
     const float* weights = chunk_weights(chosen);
     const int64_t inside = pick_value(kChunk, [&](int64_t i) { return weights[i]; }, target, before);
@@ -102,44 +102,91 @@ class Candidates {
   }
 
  private:
-  static double chunk_mass(const float* weights) {
-    double lanes[8] = {};
-    for (int64_t i = 0; i < kChunk; i += 8)
-      for (int64_t j = 0; j < 8; ++j) lanes[j] += double(weights[i + j]);
-    for (int64_t width = 4; width > 0; width /= 2)
-      for (int64_t j = 0; j < width; ++j) lanes[j] += lanes[j + width];
-    return lanes[0];
-  }
-
   // The order of weights is that of their bits, which are below 2^30 since no weight exceeds 1: four
   // digits of 8 bits.
   static uint32_t key_of(float weight) { return float_to_bits(weight) << 2; }
 
-  // Keep the best until the amounts (1 each, or the weights) reach `limit`, which is the smallest
-  // weight that stays, digit by digit: each adds up the amounts of those that share the last ones.
+  // Keep the best until the amounts (1 each, or the weights) reach `limit`.
   template <bool kIsCount>
   void cut(double limit) {
-    int64_t count = copy_candidates();
+    if (!kIsCount) {
+      double left = limit;
+      const int64_t count = copy_near_cut(left);
+      if (count > 0 && left > 0 && cut_rest<false>(count, left)) return;
+    }
+    cut_rest<kIsCount>(copy_candidates(), limit);
+  }
+
+  // What is cut for: the smallest weight that stays, digit by digit: each adds up the amounts of those of
+  // `rest` that share the last ones. False, and nothing is cut, if they don't reach `limit`.
+  template <bool kIsCount>
+  bool cut_rest(int64_t count, double limit) {
     uint32_t lowest = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
       fill_bins<kIsCount>(count, shift);
       const int64_t digit = find_digit(limit, shift < 24);
-      if (digit < 0) return;
+      if (digit < 0) return false;
       lowest |= uint32_t(digit) << shift;
       count = keep_digit(count, shift, digit);
     }
     const float floor = bits_to_float(lowest >> 2);
     // All that are left are equal.
     const double ties = std::ceil(kIsCount ? limit : limit / double(floor));
-    keep_at_least(floor);
     if (ties < double(count)) drop_ties(floor, std::max(int64_t(ties), int64_t(1)));
+    keep_at_least(floor);
+    return true;
+  }
+
+  struct Range {
+    float low, high;
+  };
+
+  // Copy the weights near the cut to `rest` and take those above them off `limit`. If the guess was wrong,
+  // nothing of the limit is left, or they don't reach it. Gives how many; 0 where guessing doesn't pay.
+  int64_t copy_near_cut(double& limit) {
+    if (num_chunks_ < kManyChunks) return 0;
+    const Range range = guess_cut(limit / mass());
+    if (range.high == 0) return 0;
+    double above = 0;
+    const int64_t count = kernels_->split_weights(grow_rest(), &above, scratch_.weights.data(), range.low,
+                                                  range.high, num_chunks_);
+    limit -= above;
+    return count;
+  }
+
+  // Between which weights the best that reach this share of the mass end, by a sample of the chunks; none where
+  // most weights are 0, which copy_candidates() leaves out quickly.
+  Range guess_cut(double share) {
+    auto& bins = scratch_.coarse_bins;
+    std::fill_n(bins, kCoarseDigits, 0.0);
+    double total = 0;
+    int64_t size = 0, found = 0;
+    for (int64_t i = 0; i < num_chunks_; i += kSampledChunk, size += kChunk)
+      for (const float *weight = chunk_weights(i), *end = weight + kChunk; weight < end; ++weight) {
+        bins[float_to_bits(*weight) >> kCoarseShift] += double(*weight);
+        total += double(*weight);
+        found += *weight > 0;
+      }
+    if (2 * found < size) return {0, 0};
+    // A share of a sample of n is off by at most 1 / (2 sqrt(n)) in two of three cases, near 0 or 1 by less.
+    const double slack = 1 / std::sqrt(double(found));
+    int64_t digit = kCoarseDigits;
+    double above = 0;
+    while (digit > 0 && above + bins[digit - 1] < (share - slack) * total) above += bins[--digit];
+    const float high = bits_to_float(uint32_t(digit) << kCoarseShift);
+    while (digit > 0 && above < (share + slack) * total) above += bins[--digit];
+    return {bits_to_float(std::max(uint32_t(digit) << kCoarseShift, 1u)), high};
+  }
+
+  float* grow_rest() {
+    if (int64_t(scratch_.rest.size()) < size()) scratch_.rest.resize(size_t(size()));
+    return scratch_.rest.data();
   }
 
   // Copy the weights that aren't 0 to `rest`; gives how many.
   int64_t copy_candidates() {
     constexpr int64_t kBlock = 16;  // of which most are empty
-    if (int64_t(scratch_.rest.size()) < size()) scratch_.rest.resize(size_t(size()));
-    float* rest = scratch_.rest.data();
+    float* rest = grow_rest();
     int64_t count = 0;
     for (const float *block = scratch_.weights.data(), *end = block + size(); block < end; block += kBlock) {
       float any = 0;
@@ -212,6 +259,7 @@ class Candidates {
   float* chunk_weights(int64_t i) { return scratch_.weights.data() + i * kChunk; }
   const float* chunk_weights(int64_t i) const { return scratch_.weights.data() + i * kChunk; }
 
+  const Kernels* kernels_;
   SamplingScratch& scratch_;
   int64_t num_chunks_ = 0;
 };

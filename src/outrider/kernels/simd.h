@@ -83,6 +83,15 @@ inline float vmax_lane(Vf a) {
 }
 #endif
 
+// The same halving of 16 doubles.
+inline double vsum_wide(Vd a) {
+  double lanes[16];
+  vstore_wide(lanes, a);
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  return lanes[0];
+}
+
 // e^x for x <= 88, relative error below 2e-7; 0 for x < -87 (so e^-inf is exactly 0).
 // Range reduction and polynomial as in Cephes' expf (S. Moshier).
 inline Vf vexp(Vf x) {

@@ -14,6 +14,9 @@ struct Vf {
 struct Vi {
   __m256i a, b;
 };
+struct Vd {
+  __m256d parts[4];
+};
 
 inline Vf vload(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void vstore(float* p, Vf x) {
@@ -42,6 +45,10 @@ inline Vf vkeep_ge(Vf v, Vf x, Vf y) {
   return {_mm256_and_ps(v.a, _mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ)),
           _mm256_and_ps(v.b, _mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ))};
 }
+inline uint32_t vlanes_ge(Vf x, Vf y) {
+  return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ))) |
+         uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ))) << 8;
+}
 inline __m256 select_half(uint32_t bits, __m256 x, __m256 other) {
   const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   const __m256i chosen = _mm256_and_si256(_mm256_set1_epi32(int32_t(bits)), lanes);
@@ -54,6 +61,19 @@ inline __m256 scale2_half(__m256 x, __m256i n) {
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(n, 23)));
 }
 inline Vf vscale2(Vf x, Vi n) { return {scale2_half(x.a, n.a), scale2_half(x.b, n.b)}; }
+inline Vd vzero_wide() {
+  const __m256d zero = _mm256_setzero_pd();
+  return {{zero, zero, zero, zero}};
+}
+inline Vd vadd_wide(Vd x, Vf y) {
+  return {{_mm256_add_pd(x.parts[0], _mm256_cvtps_pd(_mm256_castps256_ps128(y.a))),
+           _mm256_add_pd(x.parts[1], _mm256_cvtps_pd(_mm256_extractf128_ps(y.a, 1))),
+           _mm256_add_pd(x.parts[2], _mm256_cvtps_pd(_mm256_castps256_ps128(y.b))),
+           _mm256_add_pd(x.parts[3], _mm256_cvtps_pd(_mm256_extractf128_ps(y.b, 1)))}};
+}
+inline void vstore_wide(double* p, Vd x) {
+  for (int i = 0; i < 4; ++i) _mm256_storeu_pd(p + 4 * i, x.parts[i]);
+}
 inline __m256 bf16_half(const uint16_t* p) {
   return _mm256_castsi256_ps(
       _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));

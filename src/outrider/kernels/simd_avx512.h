@@ -14,6 +14,9 @@ struct Vf {
 struct Vi {
   __m512i v;
 };
+struct Vd {
+  __m512d a, b;
+};
 
 inline Vf vload(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void vstore(float* p, Vf a) { _mm512_storeu_ps(p, a.v); }
@@ -33,6 +36,8 @@ inline Vf vto_float(Vi a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline Vf vkeep_ge(Vf a, Vf x, Vf limit) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_GE_OQ), a.v)};
 }
+// The lanes where x >= limit, a bit each.
+inline uint32_t vlanes_ge(Vf x, Vf limit) { return _mm512_cmp_ps_mask(x.v, limit.v, _CMP_GE_OQ); }
 // a in the lanes whose bits are set, else other
 inline Vf vselect(uint32_t bits, Vf a, Vf other) {
   return {_mm512_mask_mov_ps(other.v, __mmask16(bits), a.v)};
@@ -55,6 +60,15 @@ inline void vload_int8_pairs(Vf* even, Vf* odd, const int8_t* p) {
   const __m512i pairs = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
   even->v = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(pairs, 24), 24));
   odd->v = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 24));
+}
+inline Vd vzero_wide() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+inline Vd vadd_wide(Vd a, Vf x) {
+  return {_mm512_add_pd(a.a, _mm512_cvtps_pd(_mm512_castps512_ps256(x.v))),
+          _mm512_add_pd(a.b, _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1)))};
+}
+inline void vstore_wide(double* p, Vd a) {
+  _mm512_storeu_pd(p, a.a);
+  _mm512_storeu_pd(p + 8, a.b);
 }
 // The nearest bf16 (ties to even), as floats.
 inline Vf vround_bf16(Vf a) {

@@ -12,6 +12,9 @@ struct Vf {
 struct Vi {
   int32_t v[16];
 };
+struct Vd {  // 16 doubles
+  double v[16];
+};
 #define OUTRIDER_LANES(expression)                    \
   for (int i = 0; i < 16; ++i) r.v[i] = (expression); \
   return r
@@ -76,6 +79,11 @@ inline Vf vkeep_ge(Vf a, Vf x, Vf y) {
   Vf r;
   OUTRIDER_LANES(x.v[i] >= y.v[i] ? a.v[i] : 0.0f);
 }
+inline uint32_t vlanes_ge(Vf x, Vf y) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 16; ++i) bits |= uint32_t(x.v[i] >= y.v[i]) << i;
+  return bits;
+}
 inline Vf vselect(uint32_t bits, Vf a, Vf other) {
   Vf r;
   OUTRIDER_LANES(bits >> i & 1 ? a.v[i] : other.v[i]);
@@ -84,6 +92,12 @@ inline Vf vscale2(Vf a, Vi n) {
   Vf r;
   OUTRIDER_LANES(bits_to_float(float_to_bits(a.v[i]) + (uint32_t(n.v[i]) << 23)));
 }
+inline Vd vzero_wide() { return {}; }
+inline Vd vadd_wide(Vd a, Vf x) {
+  for (int i = 0; i < 16; ++i) a.v[i] += double(x.v[i]);
+  return a;
+}
+inline void vstore_wide(double* p, Vd a) { memcpy(p, a.v, sizeof a.v); }
 inline Vf vload_bf16(const uint16_t* p) {
   Vf r;
   OUTRIDER_LANES(bf16_to_float(p[i]));

@@ -32,6 +32,8 @@ constexpr Kernels make_table(const char* name) {
           mask_maxima,
           chunk_sums,
           token_weights,
+          keep_weights,
+          split_weights,
           sum_words,
           count_products<kBf16Hardware>};
 }
