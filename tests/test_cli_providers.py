@@ -21,6 +21,7 @@ from upstreams.scripted import (
     usage_chunk,
     whole,
 )
+from upstreams.vectors import embed
 
 SECRET = "sk-not-for-eyes"
 
@@ -160,3 +161,17 @@ def test_no_providers_are_refused_with_what_to_do(
     for command in ("list", "check"):
         assert run(["providers", command, "--config", str(path)]) == 2
         assert "add a [providers.NAME] table" in capsys.readouterr().err
+
+
+def test_an_embedding_model_is_asked_for_a_vector(
+    file: Path, upstream: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = file.read_text()
+    start = text.index("price =")
+    file.write_text(text[:start] + 'capabilities = ["embeddings"]\n')
+    upstream.script = embed
+    assert run(["providers", "check", "--config", str(file)]) == 0
+    assert "embeddings" in capsys.readouterr().out
+    upstream.script = lambda seen: whole({"data": []})
+    assert run(["providers", "check", "--config", str(file)]) == 1
+    assert "no: host: the answer's vectors are none" in capsys.readouterr().out

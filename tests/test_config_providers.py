@@ -235,3 +235,40 @@ def test_capabilities_give_all_the_parameters_that_come_with_them() -> None:
 
 def test_secrets_are_equal_to_nothing_but_themselves() -> None:
     assert Secret("A", "x") != Secret("A", "x")
+
+
+VECTORS = 'capabilities = ["embeddings"]\n'
+
+
+def test_a_model_with_that_capability_makes_embeddings() -> None:
+    (provider,) = read(minimal(model=VECTORS + "price = { prompt = 0.02 }"))
+    assert provider.models[0].makes_embeddings
+    assert not read(minimal())[0].models[0].makes_embeddings
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('capabilities = ["embeddings", "tools"]', "capabilities"),
+        (VECTORS + "max_output = 5", "max_output"),
+        (VECTORS + 'tokenizer = "llama"', "tokenizer"),
+        (VECTORS + "price = { completion = 1 }", "price.completion"),
+        (VECTORS + "price = { cached = 0 }", "price.cached"),
+        (VECTORS + "price = { image = 1 }", "price.image"),
+    ],
+)
+def test_an_embedding_model_has_nothing_that_only_text_has(text: str, field: str) -> None:
+    message = refusal(minimal(model=text))
+    assert message.startswith(f"providers.a.models.m.{field}: a model with the capability")
+
+
+@pytest.mark.parametrize("kind", ["local", "dataoorts"])
+def test_a_wire_without_embeddings_refuses_them(kind: str) -> None:
+    name = "local" if kind == "local" else "a"
+    text = f'[{name}]\nkind = "{kind}"\n[{name}.models.m]\n{VECTORS}'
+    assert f"the wire of kind {kind!r} can't carry 'embeddings'" in refusal(text)
+
+
+def test_a_name_stands_for_text_or_for_embeddings() -> None:
+    text = minimal() + minimal(model=VECTORS).replace("[a", "[b")
+    assert "b.models.m: another provider has a model of this name that makes text" in refusal(text)

@@ -24,7 +24,7 @@ from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.dialects.dataoorts import Dataoorts
 from outrider.gateway.catalogue import Catalogue
-from outrider.gateway.hosts import remote_endpoints
+from outrider.gateway.hosts import embedding_endpoints, remote_endpoints
 from outrider.gateway.remote_hosts import RemoteHosts
 from outrider.server.app import build_app
 from outrider.settings import (
@@ -241,7 +241,9 @@ def test_the_streams_of_the_pages_are_what_their_wire_reads(dialect: Dialect, ex
             dialect.decode_stream(example.encode())
 
 
-@pytest.mark.parametrize("example", examples("toml", "docs/providers.md", "docs/settings.md"))
+@pytest.mark.parametrize(
+    "example", examples("toml", "docs/providers.md", "docs/settings.md", "docs/embeddings.md")
+)
 def test_settings_files_of_the_pages_are_read_and_served(example: str, tmp_path: Path) -> None:
     path = tmp_path / "outrider.toml"
     path.write_text(example)
@@ -249,7 +251,9 @@ def test_settings_files_of_the_pages_are_read_and_served(example: str, tmp_path:
     settings = config.load({}, variables, path)
     remote = [one for one in settings.providers if one.name != "local"]
     assert settings.file.values or remote
-    endpoints = remote_endpoints(settings.providers, RemoteHosts().build)
+    hosts = RemoteHosts()
+    endpoints = remote_endpoints(settings.providers, hosts.build)
+    endpoints += embedding_endpoints(settings.providers, hosts.build_embedder)
     assert len(endpoints) == sum(len(provider.models) for provider in remote)
 
 

@@ -108,7 +108,7 @@ def _models(providers: list[ProviderConfig]) -> list[tuple[ProviderConfig, Model
 
 
 async def _ask(providers: list[ProviderConfig]) -> list[Report]:
-    from outrider.gateway.probe import Report, probe
+    from outrider.gateway.probe import Report, probe, probe_vectors
     from outrider.gateway.remote_hosts import RemoteHosts
 
     hosts = RemoteHosts()
@@ -116,11 +116,12 @@ async def _ask(providers: list[ProviderConfig]) -> list[Report]:
 
     async def ask(provider: ProviderConfig, model: ModelConfig) -> Report:
         try:
-            answering = hosts.build(provider, model)
+            async with slots:
+                if model.makes_embeddings:
+                    return await probe_vectors(hosts.build_embedder(provider, model))
+                return await probe(hosts.build(provider, model).provider, model.capabilities)
         except ConfigError as error:
             return Report(error.message)
-        async with slots:
-            return await probe(answering.provider, model.capabilities)
 
     pairs = _models(providers)
     say(f"asking {len(pairs)} models …")

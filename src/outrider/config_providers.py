@@ -17,7 +17,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from outrider.dialects.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES, Capability, Kind
+from outrider.dialects.capabilities import (
+    CAPABILITIES,
+    DEFAULT_CAPABILITIES,
+    EMBEDDINGS,
+    Capability,
+    Kind,
+)
 from outrider.errors import ConfigError
 from outrider.routing_types import Price
 
@@ -134,6 +140,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     tokenizer: str = ""  # name of the pulled model that counts prompts; empty: they are estimated
 
+    @property
+    def makes_embeddings(self) -> bool:
+        """Whether it makes vectors of texts, and no text."""
+        return EMBEDDINGS in self.capabilities
+
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One host, checked."""
@@ -155,6 +166,7 @@ def read_providers(tables: object, env: Mapping[str, str]) -> tuple[ProviderConf
         _provider(name, table, env) for name, table in _subtables(tables, "providers").items()
     )
     _check_aliases(providers)
+    _check_purposes(providers)
     return providers
 
 
@@ -252,6 +264,8 @@ def _model(name: str, table: Table, kind: Kind, provider: str) -> ModelConfig:
         value = getattr(read, field)
         if value is not None and not 1 <= value <= 2**31 - 1:
             raise ConfigError(f"{path}.{field} is {value}; it must be a whole number of tokens")
+    if EMBEDDINGS in (read.capabilities or ()):
+        _check_embedding_model(read, path)
     return ModelConfig(
         name=name,
         upstream=read.upstream or name,
@@ -263,6 +277,24 @@ def _model(name: str, table: Table, kind: Kind, provider: str) -> ModelConfig:
         aliases=read.aliases,
         tokenizer=read.tokenizer,
     )
+
+
+def _check_embedding_model(table: ModelTable, path: str) -> None:
+    """Refuse what only a model that writes text has."""
+    price = table.price or PriceTable()
+    for name, is_given in (
+        ("capabilities", table.capabilities != (EMBEDDINGS,)),
+        ("max_output", table.max_output is not None),
+        ("tokenizer", table.tokenizer),
+        ("price.completion", price.completion),
+        ("price.cached", price.cached is not None),
+        ("price.image", price.image),
+    ):
+        if is_given:
+            raise ConfigError(
+                f"{path}.{name}: a model with the capability {EMBEDDINGS!r} makes vectors of texts "
+                "and nothing else; leave the rest out"
+            )
 
 
 def _price(table: PriceTable, path: str) -> Price:
@@ -306,6 +338,19 @@ def _check_aliases(providers: Iterable[ProviderConfig]) -> None:
                 raise ConfigError(
                     f"providers.{shown_key(provider.name)}.models.{shown_key(model.name)}.aliases:"
                     f" {alias!r} stands for {owners[alias]} already"
+                )
+
+
+def _check_purposes(providers: Iterable[ProviderConfig]) -> None:
+    """Refuse a name under which one host makes embeddings and another one text."""
+    purposes: dict[str, bool] = {}
+    for provider in providers:
+        for model in provider.models:
+            if purposes.setdefault(model.name, model.makes_embeddings) != model.makes_embeddings:
+                raise ConfigError(
+                    f"providers.{shown_key(provider.name)}.models.{shown_key(model.name)}: another "
+                    "provider has a model of this name that makes "
+                    f"{'text' if model.makes_embeddings else 'embeddings'}; choose another name"
                 )
 
 

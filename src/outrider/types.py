@@ -378,8 +378,11 @@ class Embeddings(msgspec.Struct, frozen=True):
     model: str
     data: bytes
     num_texts: int
-    pooling: str
+    pooling: str  # empty: not known
     usage: Usage
+    provider: str = ""  # the host as people read it; empty: this server
+    upstream_id: str = ""  # the host's own name for its answer
+    is_estimated: bool = False  # the host doesn't say how many tokens it has read
 
     @property
     def dimensions(self) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from outrider.dialects import cloudflare_embeddings as cloudflare
 from outrider.dialects import openai_embeddings as openai
-from outrider.errors import EngineFailed, InvalidRequest, UnsupportedParameter
+from outrider.errors import InvalidRequest, OutriderError, ProviderError, UnsupportedParameter
 from outrider.types import MAX_TEXTS, EmbeddingRequest, Embeddings, Usage
 
 TEXT = st.text(max_size=20)
@@ -144,14 +146,35 @@ def test_workers_ai_refuses_to_send_what_it_cannot_carry() -> None:
         cloudflare.encode_request(EmbeddingRequest(request_id="r", model="m", texts=((1,),)))
 
 
-def wire(*vectors: object) -> bytes:
-    data = [{"index": i, "embedding": vector} for i, vector in enumerate(vectors)]
+def wire(*vectors: object, places: Sequence[int | None] = (0, 1)) -> bytes:
+    pairs = zip(places, vectors, strict=False)
+    data = [{"index": place, "embedding": vector} for place, vector in pairs]
     return json.dumps({"data": data, "model": "m", "usage": {"prompt_tokens": 1}}).encode()
 
 
 def test_vectors_are_put_in_the_order_of_their_index() -> None:
-    body = wire([1.0], [2.0]).replace(b'"index": 0', b'"index": 5')
+    body = wire([1.0], [2.0], places=[1, 0])
     assert openai.decode_answer(body).vector(0) == [2.0]
+
+
+def test_vectors_without_an_index_are_in_the_order_of_the_texts() -> None:
+    body = wire([1.0], [2.0], places=[None, None])
+    assert openai.decode_answer(body).vector(0) == [1.0]
+
+
+@pytest.mark.parametrize("places", [[0, 0], [1, 2], [0, None], [-1, 0], [0, 5]])
+def test_vectors_with_other_places_are_refused(places: list[int | None]) -> None:
+    with pytest.raises(ProviderError, match="don't have the places"):
+        openai.decode_answer(wire([1.0], [2.0], places=places))
+
+
+def test_the_error_in_place_of_an_answer_is_raised() -> None:
+    body = json.dumps({"error": {"message": "no more", "code": "rate_limit_exceeded"}}).encode()
+    with pytest.raises(OutriderError, match="no more"):
+        openai.decode_answer(body)
+    body = json.dumps({"success": False, "errors": [{"code": 5000, "message": "broke"}]}).encode()
+    with pytest.raises(OutriderError, match="broke"):
+        cloudflare.decode_answer(body, "m")
 
 
 @pytest.mark.parametrize(
@@ -164,17 +187,21 @@ def test_vectors_are_put_in_the_order_of_their_index() -> None:
         wire("not base64!"),
         wire([1e300]),
         wire("AAAA"),
+        wire([]),
+        wire(base64.b64encode(struct.pack("<2f", 1, math.nan)).decode()),
+        wire(base64.b64encode(struct.pack("<3f", math.inf, 1, -math.inf)).decode()),
+        wire([1.0]).replace(b"1.0", b"NaN"),
     ],
 )
 def test_answer_that_is_none_is_the_servers_failure(body: bytes) -> None:
-    with pytest.raises(EngineFailed):
+    with pytest.raises(ProviderError):
         openai.decode_answer(body)
 
 
 @pytest.mark.parametrize("shape", [[1, 3], [2, 2], [2]])
 def test_answer_of_another_shape_is_the_servers_failure(shape: list[int]) -> None:
     body = json.dumps({"result": {"shape": shape, "data": [[1.0, 2.0]]}}).encode()
-    with pytest.raises(EngineFailed, match="don't have the shape"):
+    with pytest.raises(ProviderError, match="don't have the shape"):
         cloudflare.decode_answer(body, "m")
 
 

@@ -16,6 +16,7 @@ from outrider.metering.records import Counts, app_of
 from outrider.routing_types import Attempt, Caller, Price
 from outrider.types import (
     Completed,
+    Embeddings,
     Event,
     Finished,
     Started,
@@ -215,7 +216,7 @@ def test_a_request_that_is_begun_again_counts_its_last_run_only(tmp_path: Path) 
 def test_embeddings_cost_their_prompt_and_failures_nothing(tmp_path: Path) -> None:
     async def work(books: Books) -> None:
         account = account_of(books.meter)
-        assert account.count(Usage(7, 0)) == 14
+        assert account.count_vectors(Embeddings("m", b"", 1, "", Usage(7, 0))) == 14
         account.close(200)
         account_of(books.meter, "gen-2").close(502, "provider_unavailable")
         rows = await books.rows()

@@ -20,11 +20,7 @@ from typing import Any
 
 from outrider.config import ServerConfig
 from outrider.gateway.catalogue import Catalogue, Entry
-from outrider.gateway.embeddings import (
-    EmbeddingCatalogue,
-    EmbeddingEntry,
-    EmbeddingProvider,
-)
+from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingProvider, own_entry
 from outrider.gateway.provider import Provider
 from outrider.server.app import build_app, encode_error
 from outrider.server.connection import server_settings
@@ -173,22 +169,20 @@ class ThreadServer(Server):
 @contextmanager
 def serving(
     provider: Provider | Catalogue,
-    embeddings: EmbeddingProvider | None = None,
+    embeddings: EmbeddingProvider | EmbeddingCatalogue | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
     """Serve one provider, or a catalogue; `close` is called on the server's loop at the end."""
+    if not isinstance(embeddings, EmbeddingCatalogue):
+        embeddings = EmbeddingCatalogue([] if embeddings is None else [own_entry(embeddings)])
     catalogue = provider
     if not isinstance(catalogue, Catalogue):
         catalogue = Catalogue([Entry(catalogue, ("alias",))])
     config = ServerConfig(port=0, **settings)
     listener = listen(config)
     port = listener.getsockname()[1]
-    app = build_app(
-        config,
-        catalogue,
-        EmbeddingCatalogue([] if embeddings is None else [EmbeddingEntry(embeddings)]),
-    )
+    app = build_app(config, catalogue, embeddings)
     server = ThreadServer(server_settings(app, config, encode_error))
 
     async def serve() -> None:

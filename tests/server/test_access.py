@@ -22,7 +22,7 @@ from outrider.metering.key_store import add_key, change_key, revision
 from outrider.metering.keys import Key, id_of
 from outrider.routing_types import Caller
 from outrider.server import access as access_module
-from outrider.server.access import Access, Need, check_model, need_of, needs_keys
+from outrider.server.access import Access, Need, need_of, needs_keys
 from outrider.server.app import build_app
 from outrider.server.web import PAGES
 from outrider.storage.folder import DataFolder
@@ -163,13 +163,6 @@ def test_kinds_of_keys_are_for_different_paths(auth: str) -> None:
 def test_apps_name_themselves(headers: dict[str, str], app: tuple[str, str]) -> None:
     caller = access("off").admit(scope(**headers, user_agent="client/1"))
     assert (caller.app_url, caller.app_title, caller.user_agent) == (*app, "client/1")
-
-
-def test_a_model_is_allowed_by_any_of_its_names() -> None:
-    for allowed in ((), ("m",), ("other", "alias")):
-        check_model(Caller(allowed_models=allowed), ("m", "alias"))
-    with pytest.raises(Forbidden, match="may not use the model m"):
-        check_model(Caller(allowed_models=("other",)), ("m", "alias"))
 
 
 def test_the_owner_of_a_batch_needs_a_good_key_while_it_runs() -> None:

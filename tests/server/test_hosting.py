@@ -102,6 +102,30 @@ def test_a_file_that_cannot_be_used_is_logged_and_changes_nothing(
     assert built.catalogue.find("x") is found
 
 
+def test_embedding_models_of_hosts_are_served_beside_text_and_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "o.toml"
+    vectors = '[providers.a.models.vec]\ncapabilities = ["embeddings"]\naliases = ["v"]\n'
+    write(path, "m")
+    path.write_text(path.read_text() + vectors)
+    built = hosting(path, monkeypatch, alias=["w=vec", "x=m"])
+    built.build()
+    assert (names(built), built.first_model) == (["m"], "m")
+    assert {built.embeddings.find(name).name for name in ("vec", "v", "w")} == {"vec"}
+    assert not built.embeddings.has("m", "x")
+    embeddings, found = built.embeddings, built.embeddings.find("vec")
+    path.write_text(path.read_text().replace('.models."m"]\nupstream = "fake-model"', ".models.u]"))
+    alone = hosting(path, monkeypatch, alias=["w=vec"])
+    alone.build()
+    assert not built.reload()  # its alias x=m has lost its model
+    assert embeddings.find("vec") is found
+    path.write_text(path.read_text().replace("[providers.a.models.u]", ""))
+    alone = hosting(path, monkeypatch, alias=["w=vec"])
+    alone.build()
+    assert (names(alone), alone.first_model) == ([], "vec")
+
+
 def test_a_missing_key_ends_the_start_with_its_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,17 +6,17 @@ and named, as everywhere on this wire.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from outrider.dialects import vectors
 from outrider.dialects.cloudflare_refusals import decode_fields, read_as, refused
 from outrider.dialects.cloudflare_types import published
-from outrider.dialects.cloudflare_wire import decode_reply
-from outrider.errors import EngineFailed, UnsupportedParameter
+from outrider.dialects.cloudflare_wire import decode_reply, error_from_wire
+from outrider.errors import ProviderError, UnsupportedParameter
 from outrider.types import EmbeddingRequest, Embeddings, Usage
 
 FIELDS = {"text": "mapped", "pooling": "mapped", "requests": "refused"}
@@ -39,7 +39,8 @@ class VectorsWire(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    result: VectorsWire
+    result: VectorsWire | None = None
+    success: bool = True
 
 
 def decode_request(body: bytes, request_id: str, model: str) -> tuple[EmbeddingRequest, list[str]]:
@@ -71,14 +72,24 @@ def _pooling(wire: str | UnsetType) -> Literal["mean", "cls"] | None:
 
 def encode_request(request: EmbeddingRequest) -> bytes:
     """Write the body that a client would send; raises `UnsupportedParameter`."""
-    if request.dimensions is not None:
-        raise UnsupportedParameter("Workers AI has no dimensions", "dimensions")
-    if not all(isinstance(text, str) for text in request.texts):
-        raise UnsupportedParameter("Workers AI takes texts, not token ids", request.param)
+    check_carried(request)
     body: dict[str, Any] = {"text": list(request.texts)}
     if request.pooling is not None:
         body["pooling"] = request.pooling
     return msgspec.json.encode(body)
+
+
+def check_carried(request: EmbeddingRequest) -> None:
+    """Refuse what the service doesn't take; raises `UnsupportedParameter`."""
+    if request.dimensions is not None:
+        raise UnsupportedParameter("Workers AI has no dimensions", "dimensions")
+    if not all(isinstance(text, str) for text in request.texts):
+        raise UnsupportedParameter("Workers AI takes texts, not token ids", request.param)
+    if len(request.texts) > MAX_TEXTS:
+        raise UnsupportedParameter(
+            f"{request.param} has {len(request.texts):,} texts; Workers AI takes {MAX_TEXTS}",
+            request.param,
+        )
 
 
 def encode_answer(answer: Embeddings) -> Iterator[bytes]:
@@ -88,15 +99,23 @@ def encode_answer(answer: Embeddings) -> Iterator[bytes]:
     for index in range(answer.num_texts):
         yield b"," if index else b""
         yield msgspec.json.encode(answer.vector(index))
-    yield b'],"pooling":' + msgspec.json.encode(answer.pooling)
+    yield b"]"
+    if answer.pooling:
+        yield b',"pooling":' + msgspec.json.encode(answer.pooling)
     yield b'},"success":true,"errors":[],"messages":[]}'
 
 
 def decode_answer(body: bytes, model: str) -> Embeddings:
-    """Read a whole answer's body; this wire carries neither the model's name nor a usage."""
-    result = decode_reply(body, _Answer).result
+    """Read a whole answer's body; this wire carries neither the model's name nor a usage.
+
+    Raises the error that stands in its place, or `ProviderError`.
+    """
+    wire = decode_reply(body, _Answer)
+    result = wire.result
+    if not wire.success or result is None:
+        raise error_from_wire(500, body)
     sizes = {len(vector) for vector in result.data}
     if len(sizes) != 1 or [len(result.data), *sizes] != result.shape:
-        raise EngineFailed("the answer's vectors don't have the shape that it says")
-    data = b"".join(struct.pack(f"<{len(vector)}f", *vector) for vector in result.data)
+        raise ProviderError("the answer's vectors don't have the shape that it says")
+    data = vectors.join([vectors.pack(vector) for vector in result.data])
     return Embeddings(model, data, len(result.data), result.pooling, Usage(0, 0))

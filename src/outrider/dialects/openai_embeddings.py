@@ -7,16 +7,19 @@ vector travels as numbers or, in base64, as little-endian f32.
 from __future__ import annotations
 
 import base64
-import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from outrider.dialects.base import decode_json
+from outrider.dialects import vectors
+from outrider.dialects.base import Dialect, decode_json
+from outrider.dialects.openai import CHAT_COMPLETIONS
+from outrider.dialects.openai_replies import UsageWire, read_as, read_usage
 from outrider.dialects.openai_wire import TokenId
-from outrider.errors import EngineFailed, InvalidRequest
-from outrider.types import EmbeddingRequest, Embeddings, Prompt, Usage
+from outrider.errors import InvalidRequest, ProviderError
+from outrider.routing_types import Routing
+from outrider.types import EmbeddingRequest, Embeddings, Prompt
 
 FORMATS = ("float", "base64")
 
@@ -32,25 +35,29 @@ class EmbeddingsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DecodedEmbeddings(msgspec.Struct, frozen=True):
-    """A decoded request and how its vectors are to be written."""
+    """A decoded request, how its vectors are to be written, and who may make them."""
 
     request: EmbeddingRequest
     encoding_format: str = "float"
+    routing: Routing = Routing()
 
 
 class _VectorWire(msgspec.Struct):
-    index: int
     embedding: list[float] | str
-
-
-class _UsageWire(msgspec.Struct):
-    prompt_tokens: int
+    index: int | None = None  # optional at OpenRouter
 
 
 class _AnswerWire(msgspec.Struct):
-    data: list[_VectorWire]
-    model: str
-    usage: _UsageWire
+    """A whole answer; an error may stand in its place."""
+
+    data: list[_VectorWire] | None = None
+    model: str = ""
+    usage: UsageWire | None = None
+    id: str | None = None
+    error: Any = None
+
+
+_ANSWER = msgspec.json.Decoder(_AnswerWire)
 
 
 def decode_request(body: bytes, request_id: str) -> DecodedEmbeddings:
@@ -118,21 +125,32 @@ def encode_answer(
     yield b"]," + msgspec.json.encode(rest)[1:]
 
 
-def decode_answer(body: bytes) -> Embeddings:
-    """Read a whole answer's body; raises `EngineFailed`, since the caller isn't to blame."""
-    try:
-        wire = msgspec.json.decode(body, type=_AnswerWire)
-        vectors = [_bytes_of(one) for one in sorted(wire.data, key=lambda one: one.index)]
-    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
-        raise EngineFailed(f"the answer isn't one of OpenAI's embeddings: {error}") from error
-    sizes = {len(vector) for vector in vectors}
-    if len(sizes) != 1 or sizes.pop() % 4:
-        raise EngineFailed("the answer's vectors are none, of several sizes or cut off")
-    usage = Usage(wire.usage.prompt_tokens, 0)
-    return Embeddings(wire.model, b"".join(vectors), len(vectors), "", usage)
+def decode_answer(body: bytes, dialect: Dialect = CHAT_COMPLETIONS) -> Embeddings:
+    """Read a whole answer's body; raises the error that it carries, or `ProviderError`.
+
+    A usage that isn't there is zero tokens; `dialect` reads the error.
+    """
+    wire = read_as(body, _ANSWER)
+    if wire.error is not None:
+        raise dialect.decode_error(500, body)
+    if wire.data is None:
+        raise ProviderError("the answer isn't one of this wire: it has no data")
+    data = vectors.join([_bytes_of(one) for one in _in_order(wire.data)])
+    usage = read_usage(wire.usage)
+    return Embeddings(wire.model, data, len(wire.data), "", usage, upstream_id=wire.id or "")
+
+
+def _in_order(data: list[_VectorWire]) -> list[_VectorWire]:
+    """Sort vectors by their places; without any they come in the order of the texts."""
+    places = [one.index for one in data]
+    if all(place is None for place in places):
+        return data
+    if sorted(-1 if place is None else place for place in places) != list(range(len(data))):
+        raise ProviderError("the answer's vectors don't have the places 0, 1, 2 and so on")
+    return sorted(data, key=lambda one: one.index or 0)
 
 
 def _bytes_of(wire: _VectorWire) -> bytes:
     if isinstance(wire.embedding, str):
-        return base64.b64decode(wire.embedding, validate=True)
-    return struct.pack(f"<{len(wire.embedding)}f", *wire.embedding)
+        return vectors.unpack_base64(wire.embedding)
+    return vectors.pack(wire.embedding)

@@ -7,12 +7,17 @@ hosts are one entry; the order of hosts is that of the file, behind this server'
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from outrider.config_providers import LOCAL, ModelConfig, ProviderConfig
-from outrider.dialects.capabilities import DEFAULT_CAPABILITIES, supported_parameters
+from outrider.dialects.capabilities import (
+    DEFAULT_CAPABILITIES,
+    EMBEDDING_PARAMETERS,
+    supported_parameters,
+)
 from outrider.gateway.catalogue import Entry
+from outrider.gateway.embeddings import EmbeddingEndpoint, EmbeddingProvider
 from outrider.gateway.endpoint import Endpoint, Host, PromptCounter
 from outrider.gateway.provider import Provider
 
@@ -32,18 +37,44 @@ class Answering(NamedTuple):
 
 
 Build = Callable[[ProviderConfig, ModelConfig], Answering]
+BuildEmbedder = Callable[[ProviderConfig, ModelConfig], EmbeddingProvider]
 
 
 def remote_endpoints(providers: Iterable[ProviderConfig], build: Build) -> list[Named]:
-    """Make the endpoints of all remote hosts, in the order of the file."""
+    """Make the endpoints of all remote hosts' models of text, in the order of the file."""
+    return [
+        Named(endpoint_of(host_of(config), model, build(config, model)), model.aliases)
+        for config, model in _remote_models(providers)
+        if not model.makes_embeddings
+    ]
+
+
+def embedding_endpoints(providers: Iterable[ProviderConfig], build: BuildEmbedder) -> list[Named]:
+    """Make the endpoints of all remote hosts' embedding models, in the order of the file."""
     found = []
-    for config in providers:
-        if config.name == LOCAL:
+    for config, model in _remote_models(providers):
+        if not model.makes_embeddings:
             continue
-        host = host_of(config)
-        for model in config.models:
-            found.append(Named(endpoint_of(host, model, build(config, model)), model.aliases))
+        endpoint = EmbeddingEndpoint(
+            host=host_of(config),
+            model=model.name,
+            embedder=build(config, model),
+            upstream_model=model.upstream,
+            price=model.price,
+            context_length=model.context_length,
+            quantization=model.quantization,
+            supported_parameters=EMBEDDING_PARAMETERS[config.table.kind],
+        )
+        found.append(Named(endpoint, model.aliases))
     return found
+
+
+def _remote_models(
+    providers: Iterable[ProviderConfig],
+) -> Iterator[tuple[ProviderConfig, ModelConfig]]:
+    for config in providers:
+        if config.name != LOCAL:
+            yield from ((config, model) for model in config.models)
 
 
 def host_of(config: ProviderConfig) -> Host:

@@ -16,11 +16,13 @@ from typing import NamedTuple
 import msgspec
 
 from outrider.dialects.base import Answer, collect
-from outrider.dialects.capabilities import Capability
+from outrider.dialects.capabilities import EMBEDDINGS, Capability
 from outrider.errors import OutriderError
+from outrider.gateway.embeddings import EmbeddingProvider
 from outrider.gateway.endpoint import Endpoint
 from outrider.gateway.provider import Provider
 from outrider.types import (
+    EmbeddingRequest,
     GenerationRequest,
     Grammar,
     ImagePart,
@@ -81,6 +83,17 @@ async def probe(provider: Provider, capabilities: frozenset[Capability]) -> Repo
         else:
             proven.append(capability)
     return Report("", answer_s, tuple(proven), tuple(failed))
+
+
+async def probe_vectors(embedder: EmbeddingProvider) -> Report:
+    """Ask for the vector of one text."""
+    begin = time.perf_counter()
+    request = EmbeddingRequest(request_id="probe", model="", texts=("OK",))
+    try:
+        await embedder.embed(request)
+    except OutriderError as error:
+        return Report(error.message)
+    return Report("", time.perf_counter() - begin, (EMBEDDINGS,))
 
 
 async def _fault(provider: Provider, one: _Probe) -> str:

@@ -39,6 +39,13 @@ class Router:
     def route(
         self, names: Sequence[str], routing: Routing, caller: Caller, trace: Trace
     ) -> RoutedModel:
+        """Find who answers for the models that a request names; see `candidates`."""
+        models = self.candidates(names, routing, caller, trace)
+        return RoutedModel(self, models, routing, caller, trace)
+
+    def candidates(
+        self, names: Sequence[str], routing: Routing, caller: Caller, trace: Trace
+    ) -> list[Candidates]:
         """Find the models that a request names; raises `ModelNotFound` or `Forbidden`.
 
         `names` are spellings of one model, best first; `routing` may have several models.
@@ -57,7 +64,7 @@ class Router:
             raise Forbidden(f"this key may not use the model {found.model}", "model")
         trace.model = allowed[0].model
         trace.price = _highest(endpoint.price for found in allowed for endpoint in found.endpoints)
-        return RoutedModel(self, allowed, routing, caller, trace)
+        return allowed
 
     def _candidates(self, wanted: WantedModel) -> Candidates:
         """Find one model; a name that is served as it stands has no suffixes."""

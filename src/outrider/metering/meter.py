@@ -19,6 +19,7 @@ from outrider.metering.records import MAX_ATTEMPTS, Closed, Counts, Opened, Row,
 from outrider.routing_types import Attempt, Caller, Price, Trace
 from outrider.types import (
     Completed,
+    Embeddings,
     Event,
     Finished,
     GenerationRequest,
@@ -197,9 +198,11 @@ class Account:
             self._has_tool_calls |= counting.has_tool_calls
             await events.aclose()
 
-    def count(self, usage: Usage) -> int:
+    def count_vectors(self, embeddings: Embeddings) -> int:
         """Count an answer without events; gives what it costs in microusd."""
-        counted = self._complete(Completed(usage), self.counts)
+        self._started = Started(embeddings.model, "", embeddings.upstream_id)
+        self._is_estimated |= embeddings.is_estimated
+        counted = self._complete(Completed(embeddings.usage), self.counts)
         return counted.cost_microusd
 
     def restart(self) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -205,12 +204,6 @@ def caller_of(scope: Scope) -> Caller:
     """Give the caller of a request that was let in."""
     caller = scope.get(CALLER)
     return caller if isinstance(caller, Caller) else Caller()
-
-
-def check_model(caller: Caller, names: Sequence[str]) -> None:
-    """Refuse a model with these names if the caller's key doesn't allow it; raises `Forbidden`."""
-    if not caller.may_use(names):
-        raise Forbidden(f"this key may not use the model {names[0]}", "model")
 
 
 def needs_keys(config: ServerConfig) -> bool:

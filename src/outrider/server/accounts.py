@@ -19,7 +19,6 @@ from outrider.routing_types import Price
 from outrider.server.exchange import Exchange
 from outrider.types import EmbeddingRequest, GenerationRequest
 
-LOCAL = "local"  # the provider on this machine
 # What is reserved for an answer whose length the request leaves open.
 OPEN_ANSWER_TOKENS = 2048
 

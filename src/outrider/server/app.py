@@ -26,8 +26,8 @@ from outrider.dialects.cloudflare_wire import edge_headers, no_route_error
 from outrider.dialects.dataoorts import Dataoorts
 from outrider.dialects.openrouter_errors import no_route_error as no_openrouter_route
 from outrider.errors import EngineFailed, InvalidRequest, ModelNotFound, OutriderError
-from outrider.gateway.catalogue import Catalogue, Entry
-from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
+from outrider.gateway.catalogue import Catalogue
+from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.server.data_entry import DataEntry
 from outrider.server.embeddings import (
     OPENAI_EMBEDDINGS,
@@ -76,7 +76,7 @@ def build_app(
     config: ServerConfig, catalogue: Catalogue, embeddings: EmbeddingCatalogue | None = None
 ) -> Application:
     """Build the application that serves a catalogue, and embedding models beside it."""
-    services = Services.of(config, catalogue, embeddings or EmbeddingCatalogue())
+    services = Services.of(config, catalogue, embeddings or EmbeddingCatalogue([]))
     native = WorkersAi(are_calls_flat=config.workers_ai_tool_calls == "flat")
     pages = Pages(services)
     data = DataEntry(services)
@@ -153,19 +153,16 @@ class Pages:
     async def models(self, http: Request) -> Response:
         """List the served models."""
         services = self._services
-        served: list[Entry | EmbeddingEntry] = [*services.catalogue.entries]
-        served += services.embeddings.entries
+        served = (*services.catalogue.entries, *services.embeddings.entries)
         return _json(openai.encode_models([(entry.name, entry.created_s) for entry in served]))
 
     async def model(self, http: Request) -> Response:
         """Show one model."""
-        name, embeddings = http.path_params["model"], self._services.embeddings
-        entry: Entry | EmbeddingEntry
+        name, services = http.path_params["model"], self._services
+        is_embedding = services.embeddings.has(name)
+        catalogue = services.embeddings if is_embedding else services.catalogue
         try:
-            if embeddings.has(name):
-                entry = embeddings.find(name)
-            else:
-                entry = self._services.catalogue.find(name)
+            entry = catalogue.find(name)
         except ModelNotFound as error:
             return _error(openai.CHAT_COMPLETIONS, error)
         return _json(openai.encode_model(entry.name, entry.created_s))
@@ -185,7 +182,9 @@ class Pages:
 
     def describe(self) -> str:
         """Say what is served, for somebody who asks for the address without a browser."""
-        names = ", ".join(entry.name for entry in self._services.catalogue.entries)
+        services = self._services
+        served = (*services.catalogue.entries, *services.embeddings.entries)
+        names = ", ".join(entry.name for entry in served)
         return (
             f"Outrider serves {names}.\n\n"
             "POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/batches\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import partial
 
 from outrider.batch_types import Batch, Item, ItemResult
@@ -22,14 +22,14 @@ from outrider.errors import (
     ProviderUnavailable,
     StorageError,
 )
-from outrider.server.access import check_model
-from outrider.server.accounts import LOCAL, open_repeatable
+from outrider.routing_types import Routing
+from outrider.server.accounts import open_repeatable
 from outrider.server.batch_wires import BatchWire, Call, EmbedCall, GenerateCall
 from outrider.server.exchange import Exchange
 from outrider.server.generate import Services, begin
 from outrider.storage.batches import count_failure
 from outrider.storage.opening import Storage
-from outrider.types import Usage
+from outrider.types import EmbeddingRequest, Embeddings, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ class ItemRunner:
     def __init__(self, storage: Storage, services: Services) -> None:
         self._storage = storage
         self._services = services
-        # Vectors have no background: one request at a time is in nobody's way for long.
+        # The engine has no background for vectors: one request at a time is in nobody's way for
+        # long. Other hosts get as many as there are runners.
         self._embedding = asyncio.Lock()
 
     async def run(self, wire: BatchWire, batch: Batch, item: Item) -> ItemResult:
@@ -114,18 +115,21 @@ class ItemRunner:
 
     async def _answer(self, call: Call, exchange: Exchange, row_id: str) -> tuple[bytes, Usage]:
         if isinstance(call, EmbedCall):
-            async with self._embedding:
-                entry = self._services.embeddings.find(call.request.model)
-                embedder = entry.provider
-                exchange.model = exchange.trace.model = embedder.name
-                exchange.trace.provider = LOCAL
-                check_model(exchange.caller, (entry.name, *entry.aliases))
-                meter = self._services.meter
-                account = open_repeatable(meter, exchange, call.request, row_id)
-                embeddings = await embedder.embed(call.request)
-                account.count(embeddings.usage)
+            embeddings = await self._embed(call.request, exchange, row_id)
             return await asyncio.to_thread(call.encode, embeddings), embeddings.usage
         return await self._generate(call, exchange, row_id)
+
+    async def _embed(
+        self, request: EmbeddingRequest, exchange: Exchange, row_id: str
+    ) -> Embeddings:
+        router = self._services.embedding_router
+        routed = router.route((request.model,), Routing(), exchange.caller, exchange.trace)
+        exchange.model = routed.name
+        async with self._embedding if routed.may_be_local else nullcontext():
+            account = open_repeatable(self._services.meter, exchange, request, row_id)
+            embeddings = await routed.embed(request)
+            account.count_vectors(embeddings)
+        return embeddings
 
     async def _generate(
         self, call: GenerateCall, exchange: Exchange, row_id: str

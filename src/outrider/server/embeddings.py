@@ -23,16 +23,23 @@ from outrider.dialects import (
 from outrider.dialects.base import Dialect
 from outrider.dialects.cloudflare import WorkersAi
 from outrider.errors import OutriderError
-from outrider.server.access import check_model
-from outrider.server.accounts import LOCAL, open_account
+from outrider.routing_types import Routing
+from outrider.server.accounts import open_account
 from outrider.server.exchange import Exchange
-from outrider.server.generate import Answer, GenerateRoute, Services, reply_error
+from outrider.server.generate import (
+    Answer,
+    GenerateRoute,
+    Services,
+    attempts_header,
+    reply_error,
+)
 from outrider.server.replies import reply, reply_headers
 from outrider.types import EmbeddingRequest, Embeddings
 
 # Their names and errors; what they read and write is in `openai_embeddings` and its sister.
 OPENAI_EMBEDDINGS = replace(openai.CHAT_COMPLETIONS, name="openai-embeddings")
 OPENROUTER_EMBEDDINGS = replace(openrouter.CHAT_COMPLETIONS, name="openrouter-embeddings")
+ANYWHERE = Routing()
 PIECES_AT_ONCE = 32  # about 1 ms
 
 
@@ -77,16 +84,15 @@ class _Answer:
         self._exchange.error_code = error.code
         await reply_error(self._send, self._dialect, self._exchange, error)
 
-    async def _embed(self, request: EmbeddingRequest) -> Embeddings:
-        entry = self._services.embeddings.find(request.model)
-        provider, exchange = entry.provider, self._exchange
-        exchange.model = exchange.trace.model = provider.name
-        exchange.trace.provider = LOCAL
-        check_model(exchange.caller, (entry.name, *entry.aliases))
+    async def _embed(self, request: EmbeddingRequest, routing: Routing = ANYWHERE) -> Embeddings:
+        exchange = self._exchange
+        router = self._services.embedding_router
+        routed = router.route((request.model,), routing, exchange.caller, exchange.trace)
+        exchange.model = routed.name
         account = open_account(self._services.meter, exchange, request)
-        embeddings = await provider.embed(request)
+        embeddings = await routed.embed(request)
         exchange.count(embeddings.usage)
-        self._cost_microusd = account.count(embeddings.usage)
+        self._cost_microusd = account.count_vectors(embeddings)
         return embeddings
 
     async def _reply(self, pieces: Iterator[bytes], ignored: tuple[str, ...] = ()) -> None:
@@ -98,7 +104,7 @@ class _Answer:
         self._exchange.status = 200
         headers = reply_headers(
             self._dialect, self._exchange.request_id, self._exchange.created_s, ignored
-        )
+        ) | attempts_header(self._exchange)
         await reply(self._send, 200, bytes(body), headers)
 
 
@@ -117,7 +123,7 @@ class _OpenRouterAnswer(_Answer):
         del http
         exchange = self._exchange
         decoded, ignored = openrouter_embeddings.decode_request(body, exchange.request_id)
-        embeddings = await self._embed(decoded.request)
+        embeddings = await self._embed(decoded.request, decoded.routing)
         answer_id = openrouter.generation_id(exchange.request_id, exchange.created_s)
         form = decoded.encoding_format
         pieces = openrouter_embeddings.encode_answer(

@@ -24,6 +24,7 @@ from outrider.errors import EngineFailed, OutriderError, RequestTimeout
 from outrider.functions.rounds import FunctionRounds
 from outrider.functions.runner import FunctionRunner
 from outrider.gateway.catalogue import Catalogue
+from outrider.gateway.embedding_router import EmbeddingRouter
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.provider import checked
 from outrider.gateway.router import Router
@@ -57,6 +58,7 @@ class Services:
     access: Access
     meter: Meter
     contents: ContentWriter
+    embedding_router: EmbeddingRouter
 
     @classmethod
     def of(
@@ -68,7 +70,7 @@ class Services:
         return cls(
             config,
             catalogue,
-            Metrics(catalogue, router.health),
+            Metrics(catalogue, router.health, embeddings),
             embeddings,
             ImageFetcher(config),
             FunctionRounds(FunctionRunner() if config.functions else None),
@@ -76,6 +78,7 @@ class Services:
             access,
             Meter(access.budgets),
             ContentWriter(config.keep_contents_days),
+            EmbeddingRouter(embeddings, router),
         )
 
 

@@ -17,7 +17,13 @@ from outrider.errors import ConfigError
 from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embeddings import EmbeddingCatalogue
 from outrider.gateway.endpoint import PromptCounter
-from outrider.gateway.hosts import Answering, Named, entries_of, remote_endpoints
+from outrider.gateway.hosts import (
+    Answering,
+    Named,
+    embedding_endpoints,
+    entries_of,
+    remote_endpoints,
+)
 
 if TYPE_CHECKING:
     from outrider.gateway.remote_hosts import RemoteHosts
@@ -38,6 +44,7 @@ class Hosting:
         self._remote: RemoteHosts | None = None
         self._counters: dict[str, PromptCounter] = {}  # by the name of a pulled model
         self.catalogue = Catalogue([])
+        self.embeddings = EmbeddingCatalogue([])
         if packed_path is not None:
             from outrider.server.local_models import LocalModels
 
@@ -54,9 +61,9 @@ class Hosting:
             )
 
     @property
-    def embeddings(self) -> EmbeddingCatalogue:
-        """The embedding models of this machine."""
-        return EmbeddingCatalogue() if self._local is None else self._local.embeddings
+    def first_model(self) -> str:
+        """The model to name first: one of text, if there is any."""
+        return (*self.catalogue.entries, *self.embeddings.entries)[0].name
 
     async def start(self) -> None:
         """Start the engine and wait for it; raises `ConfigError` if the model can't be loaded."""
@@ -64,16 +71,16 @@ class Hosting:
             await self._local.start()
 
     def build(self) -> Catalogue:
-        """Give the catalogue, for the first time."""
+        """Fill both catalogues for the first time; gives that of text."""
         if self._local is not None:
             self._local.load()
-        self.catalogue = self._made(self._providers)
+        self._adopt(*self._made(self._providers))
         return self.catalogue
 
     def refresh(self) -> None:
-        """Put into the catalogue what the engine says of itself since it runs."""
+        """Put into the catalogues what the engine says of itself since it runs."""
         if self._local is not None:
-            self.catalogue.adopt(self._made(self._providers))
+            self._adopt(*self._made(self._providers))
 
     def reload(self) -> bool:
         """Read the providers of the file again; one that can't be used is logged.
@@ -90,7 +97,7 @@ class Hosting:
             logger.error("the providers stay as they are: %s", error.message)
             return False
         self._providers = read.providers
-        self.catalogue.adopt(made)
+        self._adopt(*made)
         logger.info("providers: %s", ", ".join(one.name for one in read.providers) or "none")
         if read.values != self.settings.file.values:
             logger.warning("other settings of the file have changed; they need a restart")
@@ -103,23 +110,41 @@ class Hosting:
         if self._local is not None:
             await self._local.close()
 
-    def _made(self, providers: tuple[ProviderConfig, ...]) -> Catalogue:
-        named: list[Named] = []
-        aliases = self.settings.server.alias
+    def _made(self, providers: tuple[ProviderConfig, ...]) -> tuple[Catalogue, EmbeddingCatalogue]:
+        text: list[Named] = []
+        vectors: list[Named] = []
         if self._local is not None:
-            named.append(self._local.named(providers))
-            aliases = self._local.aliases
+            text.append(self._local.named(providers))
+            vectors += self._local.embedding_models
         if _are_remote(providers):
-            named += remote_endpoints(providers, self._answering)
-        created = {entry.name: entry.created_s for entry in self.catalogue.entries}
-        return Catalogue(entries_of(named, created), aliases)
+            text += remote_endpoints(providers, self._answering)
+            vectors += embedding_endpoints(providers, self._hosts.build_embedder)
+        entries = (*self.catalogue.entries, *self.embeddings.entries)
+        created = {entry.name: entry.created_s for entry in entries}
+        embedding_entries = entries_of(vectors, created)
+        names = EmbeddingCatalogue(embedding_entries)
+        aliases: dict[bool, list[str]] = {False: [], True: []}
+        for alias in self.settings.server.alias:
+            aliases[names.has(alias.partition("=")[2].strip())].append(alias)
+        return (
+            Catalogue(entries_of(text, created), aliases[False]),
+            EmbeddingCatalogue(embedding_entries, aliases[True]),
+        )
 
-    def _answering(self, provider: ProviderConfig, model: ModelConfig) -> Answering:
+    def _adopt(self, text: Catalogue, vectors: EmbeddingCatalogue) -> None:
+        self.catalogue.adopt(text)
+        self.embeddings.adopt(vectors)
+
+    @property
+    def _hosts(self) -> RemoteHosts:
         if self._remote is None:
             from outrider.gateway.remote_hosts import RemoteHosts
 
             self._remote = RemoteHosts()
-        answering = self._remote.build(provider, model)
+        return self._remote
+
+    def _answering(self, provider: ProviderConfig, model: ModelConfig) -> Answering:
+        answering = self._hosts.build(provider, model)
         return answering._replace(counter=self._counter(model)) if model.tokenizer else answering
 
     def _counter(self, model: ModelConfig) -> PromptCounter:

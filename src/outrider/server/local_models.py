@@ -17,7 +17,7 @@ from outrider.checkpoints.store import Store
 from outrider.config import Configuration, EngineConfig, ServerConfig
 from outrider.config_providers import ProviderConfig
 from outrider.engine.client import EngineClient
-from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEntry
+from outrider.gateway.embeddings import own_endpoint
 from outrider.gateway.hosts import Answering, Named, endpoint_of, local_model
 from outrider.gateway.local import LocalProvider, ModelFacts
 from outrider.gateway.local_embeddings import LocalEmbeddings
@@ -43,7 +43,7 @@ class LocalModels:
         self._client = EngineClient(
             settings.engine, embedding_model=str(self._folder.path) if self._folder else ""
         )
-        self.embeddings = EmbeddingCatalogue()
+        self.embedding_models: tuple[Named, ...] = ()  # one or none
         self._names: tuple[str, ...] = ()
         self._counter: TokenCounter | None = None
         self._provider: LocalProvider
@@ -56,7 +56,9 @@ class LocalModels:
         """Read what this process needs of the models, while they load in theirs."""
         settings = self._settings
         header = map_packed(self._packed_path).header
-        self.embeddings = build_embeddings(self._client, self._folder, settings.server)
+        if self._folder is not None:
+            named = embedding_model(self._client, self._folder, settings.server)
+            self.embedding_models = (named,)
         names = (served_name(settings.engine), settings.engine.model, header.config.name)
         self._names = tuple(dict.fromkeys(names))
         _, model = local_model(settings.providers, self._names)
@@ -70,15 +72,6 @@ class LocalModels:
         )
         del header
         trim_heap()
-
-    @property
-    def aliases(self) -> tuple[str, ...]:
-        """The operator's aliases that aren't those of embedding models."""
-        return tuple(
-            alias
-            for alias in self._settings.server.alias
-            if not self.embeddings.has(alias.partition("=")[0].strip())
-        )
 
     def named(self, providers: tuple[ProviderConfig, ...]) -> Named:
         """Give the endpoint of the engine, with what the settings say of its model."""
@@ -142,12 +135,8 @@ def find_embedding_model(
     return find_encoder(DEFAULT_EMBEDDING_MODEL, home) if is_here else None
 
 
-def build_embeddings(
-    client: EngineClient, folder: BertFolder | None, server_config: ServerConfig
-) -> EmbeddingCatalogue:
-    """Build the catalogue of embedding models."""
-    if folder is None:
-        return EmbeddingCatalogue()
+def embedding_model(client: EngineClient, folder: BertFolder, server_config: ServerConfig) -> Named:
+    """Give the endpoint of an embedding model of this machine, and its names."""
     for warning in folder.warnings:
         logger.warning("%s", warning)
     config, name = folder.config, server_config.embedding_model
@@ -155,7 +144,5 @@ def build_embeddings(
     max_pending = 1 + server_config.max_queue
     served = name.removeprefix("hf:") if name != "auto" and not Path(name).exists() else config.name
     provider = LocalEmbeddings(client, config, tokenizer, served, max_pending)
-    names = {served, name, config.name}
-    aliases = (alias.partition("=")[::2] for alias in server_config.alias)
-    names |= {alias.strip() for alias, model in aliases if model.strip() in names}
-    return EmbeddingCatalogue([EmbeddingEntry(provider, tuple(names))])
+    names = dict.fromkeys((served, name, config.name))
+    return Named(own_endpoint(provider), tuple(names))

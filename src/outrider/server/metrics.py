@@ -45,7 +45,9 @@ _ENGINE_ROWS = (
 class Metrics:
     """What is counted while requests run."""
 
-    def __init__(self, catalogue: Catalogue, health: Health) -> None:
+    def __init__(
+        self, catalogue: Catalogue, health: Health, embeddings: Catalogue | None = None
+    ) -> None:
         self.registry = CollectorRegistry()
         self.providers = ProviderMetrics(self.registry)
         self.requests = Counters(
@@ -75,7 +77,8 @@ class Metrics:
             self.registry,
         )
         self.registry.register(_EngineCollector(catalogue))
-        self.registry.register(BreakerCollector(catalogue, health))
+        catalogues = [catalogue] if embeddings is None else [catalogue, embeddings]
+        self.registry.register(BreakerCollector(catalogues, health))
 
     def render(self) -> bytes:
         """Give the metrics in Prometheus' text format."""

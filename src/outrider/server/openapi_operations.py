@@ -126,7 +126,9 @@ _ROUTED_TEXT = Body(
     is_open=True,
     mixed=(openai_wire.CompletionBody, openrouter_request.OwnFields),
 )
-_ROUTED_INPUTS = Body(openai_embeddings.EmbeddingsBody, openrouter_embeddings.FIELDS, is_open=True)
+_ROUTED_INPUTS = Body(
+    openrouter_embeddings.RoutedEmbeddingsBody, openrouter_embeddings.FIELDS, is_open=True
+)
 
 
 def _openrouter() -> list[Operation]:

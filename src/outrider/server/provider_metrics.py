@@ -6,7 +6,8 @@ an error's origin is one of four words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -72,8 +73,8 @@ def origin_of(attempt: Attempt) -> str:
 class BreakerCollector(Collector):
     """Gives the state of every endpoint's breaker when it is asked."""
 
-    def __init__(self, catalogue: Catalogue, health: Health) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogues: Sequence[Catalogue], health: Health) -> None:
+        self._catalogues = catalogues
         self._health = health
 
     def collect(self) -> Iterable[Metric]:
@@ -83,7 +84,7 @@ class BreakerCollector(Collector):
             "Whether an endpoint is asked: 0 yes, 1 one request finds out, 2 no",
             labels=["provider", "model"],
         )
-        for endpoint in self._catalogue.endpoints:
+        for endpoint in chain.from_iterable(one.endpoints for one in self._catalogues):
             if not endpoint.host.is_local:
                 family.add_metric(
                     [endpoint.host.name, endpoint.model], _STATES[self._health.state(endpoint)]

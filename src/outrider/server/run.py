@@ -105,7 +105,7 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
             starting.result()  # raises if the model can't be loaded
             hosting.refresh()
             gc.freeze()  # what is there now stays: collecting looks at what requests leave only
-            on_ready(address_of(listener), hosting.catalogue.entries[0].name)
+            on_ready(address_of(listener), hosting.first_model)
             await serving
     finally:
         loop.remove_signal_handler(signal.SIGHUP)

@@ -104,7 +104,8 @@ class WorkersAiRoutes:
             yield Listed(listing_of(entry, health), catalogue.names_of(entry))
         for served in self._services.embeddings.entries:
             card = ModelListing(name=served.name, created_s=served.created_s, endpoints=())
-            yield Listed(card, (served.name, *served.aliases), is_embedding=True)
+            names = self._services.embeddings.names_of(served)
+            yield Listed(card, names, is_embedding=True)
 
 
 def _edge(status: int, body: bytes) -> Response:
