@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,14 @@ from hypothesis import strategies as st
 
 from dialects.openrouter_schemas import check, check_inline
 from outrider.dialects.capabilities import CAPABILITIES, supported_parameters
+from outrider.dialects.openrouter_filters import POPULAR
 from outrider.dialects.openrouter_models import (
+    encode_count,
     encode_endpoints,
+    encode_feed,
     encode_model,
     encode_models,
+    encode_private_endpoints,
     encode_providers,
 )
 from outrider.errors import InvalidRequest
@@ -144,13 +149,48 @@ def test_pages_lead_to_the_next_until_the_last() -> None:
         ("sort", "cheapest"),
         ("zdr", "false"),
         ("region", "mars"),
-        ("use_rss", "true"),
     ],
 )
 def test_a_wrong_number_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         listed(**{name: value})
     assert caught.value.param == name
+
+
+def test_models_are_sorted_by_the_tokens_they_used() -> None:
+    tokens = {"new": 5, "smollm2-135m-instruct": 9}
+    for sort in POPULAR:
+        body = encode_models(CARDS, {"sort": sort}, "/api/v1/models", tokens)
+        names = [row["id"] for row in json.loads(body)["data"]]
+        assert names == ["smollm2-135m-instruct", "new", SCOUT.name]
+
+
+def test_models_are_counted_by_their_outputs() -> None:
+    for query, count in (({}, 3), ({"output_modalities": "image"}, 0), ({"q": "scout"}, 3)):
+        body = json.loads(encode_count(CARDS, query))
+        check(body, "ModelsCountResponse")
+        assert body == {"data": {"count": count}}
+
+
+def test_hosts_that_keep_nothing_are_listed_over_all_models() -> None:
+    body = json.loads(encode_private_endpoints((SCOUT, HOSTED), shows_speed=False))
+    for row in body["data"]:
+        check({**row, "provider_name": "Cloudflare"}, "PublicEndpoint")  # it knows its own only
+    assert [(row["model_id"], row["provider_name"]) for row in body["data"]] == [
+        (SCOUT.name, "Outrider"),
+        (HOSTED.name, "Dear"),
+    ]
+
+
+def test_a_feed_has_the_models_that_the_filters_let_through_whatever_their_names() -> None:
+    hostile = ModelListing(name='a<b>&"c\x00', created_s=5, endpoints=local())
+    query = {"q": "<b>", "limit": "1"}
+    feed = ElementTree.fromstring(encode_feed((*CARDS, hostile), query, "http://h:1"))
+    (item,) = feed.findall("channel/item")
+    assert item.findtext("title") == 'a<b>&"c?'
+    assert item.findtext("link") == "http://h:1/models/a%3Cb%3E%26%22c%00"
+    assert item.findtext("pubDate") == "Thu, 01 Jan 1970 00:00:05 GMT"
+    assert (feed.tag, feed.get("version")) == ("rss", "2.0")
 
 
 def test_a_model_of_several_hosts_shows_the_best_of_each() -> None:

@@ -76,3 +76,24 @@ def test_rankings_are_for_every_key_and_go_up_to_today_if_that_is_asked(server: 
     assert get(server, f"/api/v1/datasets/rankings-daily{only}", "infer").json()["data"] == []
     assert get(server, "/api/v1/datasets/app-rankings?category=coding", "infer").status == 400
     assert get(server, "/api/v1/datasets/rankings-daily", "").status == 401
+
+
+def test_the_catalogue_can_be_asked_for_by_key_by_use_and_as_a_feed(server: Running) -> None:
+    models, user = "/api/v1/models", "/api/v1/models/user"
+    assert [row["id"] for row in get(server, user, "infer").json()["data"]] == [MODEL]
+    assert get(server, user, "narrow").json() == {
+        "data": [],
+        "links": {"next": None},
+        "total_count": 0,
+    }
+    assert get(server, user, "").status == 401
+    assert get(server, f"{models}/count", "").json() == {"data": {"count": 1}}
+    answered(server)
+    assert get(server, f"{models}?sort=top-weekly", "").json()["total_count"] == 1
+    feed = get(server, f"{models}?use_rss=true", "")
+    assert feed.headers["content-type"].startswith("application/rss+xml")
+    assert f"<title>{MODEL}</title>".encode() in feed.body
+    assert get(server, f"{models}?use_rss=yes", "").status == 400
+    assert get(server, f"{models}?use_rss=true&use_rss_chat_links=true", "").status == 400
+    (row,) = get(server, "/api/v1/endpoints/zdr", "").json()["data"]
+    assert (row["model_id"], row["throughput_last_30m"]) == (MODEL, None)

@@ -305,6 +305,24 @@ class RoutedEndpoints(Strict):
     data: EndpointsOfModel
 
 
+class PrivateEndpoints(Strict):
+    """The hosts of all models that keep nothing."""
+
+    data: list[RoutedEndpoint]
+
+
+class NumberOfModels(Strict):
+    """How many models are served."""
+
+    count: int
+
+
+class ModelsCount(Strict):
+    """The answer about the number of models."""
+
+    data: NumberOfModels
+
+
 class RoutedProvider(Strict):
     """One host."""
 

@@ -1,7 +1,7 @@
 """Which models a query of OpenRouter's catalogue lets through, and in what order.
 
-Filters and orders by what isn't known here (benchmarks, popularity, use cases) change nothing, as
-those of the service do for models without such a score. A value that can't be read is refused.
+Filters and orders by what isn't known here (benchmarks, use cases) change nothing, as those of the
+service do for models without such a score. A value that can't be read is refused.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from outrider.errors import InvalidRequest, UnsupportedParameter
+from outrider.errors import InvalidRequest
 from outrider.model_cards import EndpointCard, ModelListing
 
 _UNKNOWN_SORTS = (
-    "most-popular", "top-weekly", "intelligence-high-to-low", "coding-high-to-low",
-    "agentic-high-to-low", "design-arena-elo-high-to-low",
+    "intelligence-high-to-low", "coding-high-to-low", "agentic-high-to-low",
+    "design-arena-elo-high-to-low",
 )  # fmt: skip
+# Orders by tokens that were used, and of how many days.
+POPULAR = {"top-weekly": 7, "most-popular": 30}
 _SECONDS_A_DAY = 86_400
 
 
@@ -41,18 +43,23 @@ _SORTS: dict[str, Callable[[ModelListing], float]] = {
     "throughput-high-to-low": lambda model: -max(map(_throughput, model.endpoints)),
     "latency-low-to-high": lambda model: min(map(_latency, model.endpoints)),
 }
-SORTS = (*_SORTS, *_UNKNOWN_SORTS)
+SORTS = (*_SORTS, *POPULAR, *_UNKNOWN_SORTS)
 
 
-def select(models: Iterable[ModelListing], query: Mapping[str, str]) -> list[ModelListing]:
-    """Give the models that a query wants, in its order; raises `InvalidRequest`."""
-    if query.get("use_rss", "false") not in ("", "false"):
-        raise UnsupportedParameter("use_rss isn't offered; leave it out", "use_rss")
+def select(
+    models: Iterable[ModelListing], query: Mapping[str, str], tokens: Mapping[str, int]
+) -> list[ModelListing]:
+    """Give the models that a query wants, in its order; raises `InvalidRequest`.
+
+    `tokens` are what the models used, as an order in `POPULAR` wants to know.
+    """
     sort = query.get("sort", "")
     if sort and sort not in SORTS:
         raise InvalidRequest(f"sort must be one of {', '.join(SORTS)}", "sort")
     passes = [_models_of(query), _endpoints_of(query), _ranges_of(query, time.time())]
     found = [model for model in models if all(test(model) for test in passes)]
+    if sort in POPULAR:
+        return sorted(found, key=lambda model: -tokens.get(model.name, 0))
     return sorted(found, key=_SORTS[sort]) if sort in _SORTS else found
 
 
@@ -123,6 +130,14 @@ def _ranges_of(query: Mapping[str, str], now_s: float) -> Test:
         )
 
     return passes
+
+
+def is_set(query: Mapping[str, str], name: str) -> bool:
+    """Read a switch of a query; raises `InvalidRequest`."""
+    value = query.get(name, "")
+    if value not in ("", "true", "false"):
+        raise InvalidRequest(f"{name} must be true or false", name)
+    return value == "true"
 
 
 def _words(query: Mapping[str, str], name: str) -> set[str]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from email.utils import formatdate
+from html import escape
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -29,13 +31,15 @@ _PERCENTILES = ("p50", "p75", "p90", "p99")
 DOWN = -5  # the service doesn't say what each of its statuses below 0 means
 
 
-def encode_models(models: Iterable[ModelListing], query: Mapping[str, str], path: str) -> bytes:
+def encode_models(
+    models: Iterable[ModelListing],
+    query: Mapping[str, str],
+    path: str,
+    tokens: Mapping[str, int] | None = None,
+) -> bytes:
     """Write the models that a query's filters let through; `path` is for the next page's link."""
-    rows = select(models, query)
-    begin, end = 0, len(rows)
-    if "offset" in query or "limit" in query:
-        begin = whole_number(query, "offset", 0, 0, 2**31)
-        end = begin + whole_number(query, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    rows = select(models, query, tokens or {})
+    begin, end = _page(query, len(rows))
     link = None
     if end < len(rows):
         link = f"{path}?{urlencode({**query, 'offset': end, 'limit': end - begin})}"
@@ -46,6 +50,45 @@ def encode_models(models: Iterable[ModelListing], query: Mapping[str, str], path
             "total_count": len(rows),
         }
     )
+
+
+def encode_feed(
+    models: Iterable[ModelListing],
+    query: Mapping[str, str],
+    address: str,
+    tokens: Mapping[str, int] | None = None,
+) -> bytes:
+    """Write the same models as RSS 2.0; `address` is that of the server, where their pages are."""
+    rows = select(models, query, tokens or {})
+    begin, end = _page(query, len(rows))
+    items = []
+    for model in rows[begin:end]:
+        name = escape("".join(c if c.isprintable() else "?" for c in model.name))
+        link = escape(f"{address}/models/{quote(model.name)}")
+        date = formatdate(model.created_s, usegmt=True)
+        items.append(
+            f"<item><title>{name}</title><link>{link}</link>"
+            f'<guid isPermaLink="true">{link}</guid><pubDate>{date}</pubDate></item>'
+        )
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<rss version="2.0"><channel>'
+        f"<title>Outrider models</title><link>{escape(address)}/</link>"
+        f"<description>The models that this server serves</description>{''.join(items)}"
+        "</channel></rss>\n"
+    ).encode()
+
+
+def encode_count(models: Iterable[ModelListing], query: Mapping[str, str]) -> bytes:
+    """Write how many models have an output of the wanted kinds."""
+    wanted = {name: query[name] for name in ("output_modalities",) if name in query}
+    return msgspec.json.encode({"data": {"count": len(select(models, wanted, {}))}})
+
+
+def _page(query: Mapping[str, str], num_rows: int) -> tuple[int, int]:
+    if "offset" not in query and "limit" not in query:
+        return 0, num_rows
+    begin = whole_number(query, "offset", 0, 0, 2**31)
+    return begin, begin + whole_number(query, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
 
 
 def encode_model(model: ModelListing) -> Object:
@@ -87,6 +130,17 @@ def encode_endpoints(model: ModelListing, *, shows_speed: bool) -> bytes:
         "endpoints": [_endpoint(model, card, shows_speed=shows_speed) for card in model.endpoints],
     }
     return msgspec.json.encode({"data": row})
+
+
+def encode_private_endpoints(models: Iterable[ModelListing], *, shows_speed: bool) -> bytes:
+    """Write the hosts of all models that keep nothing."""
+    rows = [
+        _endpoint(model, card, shows_speed=shows_speed)
+        for model in models
+        for card in model.endpoints
+        if card.host.has_zero_retention
+    ]
+    return msgspec.json.encode({"data": rows})
 
 
 def encode_providers(hosts: Iterable[HostCard]) -> bytes:

@@ -47,6 +47,8 @@ NEEDS: dict[str, Need] = {
     "/admin": "nothing",
     "/docs": "nothing",
     "/api/v1/models": "nothing",  # public on OpenRouter
+    "/api/v1/models/user": "any",
+    "/api/v1/endpoints/zdr": "nothing",
     "/api/v1/providers": "nothing",
     "/metrics": "management",
     "/api/v1/keys": "managing",

@@ -94,7 +94,7 @@ def build_app(
             embeds("/api/v1/embeddings", OPENROUTER_EMBEDDINGS),
             Route(WORKERS_AI_RUN, run, methods=["POST"]),
             *WorkersAiRoutes(services).routes(),
-            *OpenRouterPages(services).routes(),
+            *OpenRouterPages(services, data).routes(),
             *ProvidersApi(services).routes(),
             *pages.routes(),
         ],

@@ -99,6 +99,10 @@ def _openai() -> list[Operation]:
 
 
 _AGE: Schema = {"type": "integer", "minimum": 0, "maximum": 10**6}
+_PAGES: dict[str, Schema] = {
+    "offset": {"type": "integer", "minimum": 0},
+    "limit": {"type": "integer", "minimum": 1, "maximum": openrouter_models.MAX_LIMIT},
+}
 _MODEL_FILTERS: dict[str, Schema] = {
     **dict.fromkeys(("q", "supported_parameters", "input_modalities", "output_modalities"), _TEXT),
     **dict.fromkeys(("arch", "model_authors", "providers"), _TEXT),
@@ -108,8 +112,8 @@ _MODEL_FILTERS: dict[str, Schema] = {
     **dict.fromkeys(("min_price", "max_price", "min_output_price", "max_output_price"), _PRICE),
     **dict.fromkeys(("min_age_days", "max_age_days"), _AGE),
     "sort": {"enum": list(openrouter_filters.SORTS)},
-    "offset": {"type": "integer", "minimum": 0},
-    "limit": {"type": "integer", "minimum": 1, "maximum": openrouter_models.MAX_LIMIT},
+    "use_rss": {"enum": ["true", "false"]},
+    **_PAGES,
 }
 
 
@@ -132,26 +136,35 @@ _ROUTED_INPUTS = Body(
 
 
 def _openrouter() -> list[Operation]:
-    wire, listed, kinds = _OPENROUTER, _OPENROUTER_LIST, openrouter_answers
+    wire, kinds = _OPENROUTER, openrouter_answers
     chat = {
         "answers": (kinds.RoutedCompletion, kinds.RoutedTextCompletion),
         "events": (kinds.RoutedChunk, kinds.RoutedTextCompletion),
     }
     text = {"answers": (kinds.RoutedTextCompletion,), "events": (kinds.RoutedTextCompletion,)}
     vectors = {"answers": (kinds.RoutedEmbeddings,)}
-    models = {"query": _MODEL_FILTERS, "statuses": (400,)}
     return [
         post(wire, "/api/v1/chat/completions", "Answer a conversation.", _ROUTED_CHAT, **chat),
         post(wire, "/api/v1/completions", "Continue a text.", _ROUTED_TEXT, **text),
         post(wire, "/api/v1/embeddings", "Make vectors of texts.", _ROUTED_INPUTS, **vectors),
+        *_openrouter_lists(),
+    ]
+
+
+def _openrouter_lists() -> list[Operation]:
+    wire, listed, kinds = _OPENROUTER, _OPENROUTER_LIST, openrouter_answers
+    models = {"query": _MODEL_FILTERS, "statuses": (400,)}
+    counted = {"query": {"output_modalities": _TEXT}}
+    own = {"query": _PAGES, "statuses": (400, 401)}
+    count, mine = "Count the served models.", "List the models that the caller's key may use."
+    shown = "Show one model, also by an alias or with a variant."
+    private = "List the hosts of all models that keep nothing."
+    return [
         get(listed, "/api/v1/models", "List the served models.", kinds.RoutedModels, **models),
-        get(
-            listed,
-            "/api/v1/model/{model}",
-            "Show one model, also by an alias or with a variant.",
-            kinds.OneRoutedModel,
-            statuses=(404,),
-        ),
+        get(listed, "/api/v1/models/count", count, kinds.ModelsCount, **counted),
+        get(wire, "/api/v1/models/user", mine, kinds.RoutedModels, **own),
+        get(listed, "/api/v1/endpoints/zdr", private, kinds.PrivateEndpoints),
+        get(listed, "/api/v1/model/{model}", shown, kinds.OneRoutedModel, statuses=(404,)),
         get(
             listed,
             "/api/v1/models/{model}/endpoints",

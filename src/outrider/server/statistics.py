@@ -12,6 +12,7 @@ from outrider.dialects import openrouter_statistics as wire
 from outrider.errors import NotFound
 from outrider.gateway.endpoint import Host
 from outrider.metering import statistics
+from outrider.metering.ledger import DAY_S
 from outrider.metering.statistics import Days, Slice
 from outrider.metering.writer import LedgerWriter
 from outrider.server.access import caller_of
@@ -77,6 +78,13 @@ class StatisticsApi:
             lambda day_s: wire.period_begin_s(day_s, query.period),
         )
         return _json(wire.encode_models(models, query, time.time()))
+
+    async def tokens_of_models(self, num_days: int) -> dict[str, int]:
+        """Give the tokens of each model on the last days, today included."""
+        now_s = int(time.time())
+        days = Days(now_s - num_days * DAY_S, now_s)
+        rows = await self._storage.run(statistics.model_tokens, days, Slice(), lambda day_s: 0)
+        return {row.model: row.tokens for row in rows}
 
     def _hosts(self) -> dict[str, Host]:
         """Give the hosts by the names that the ledger has; those of the past aren't known."""
