@@ -70,6 +70,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str = "auto"
     database_url: str = "none"
     keep_contents_days: int = 30
+    keep_requests_days: int = 0
     max_file_bytes: int = 200 << 20
     max_files: int = 10_000
     max_batch_requests: int = 50_000

@@ -182,6 +182,12 @@ SERVER_SETTINGS = (
         minimum=1,
         maximum=3650,
     ),
+    Setting(
+        "keep_requests_days",
+        0,
+        "Days that the ledger's rows are kept, 0 is for ever; sums by hour and day stay",
+        maximum=3650,
+    ),
     Setting("max_file_bytes", 200 << 20, "Largest uploaded file in bytes", minimum=1024),
     Setting("max_files", 10_000, "Files kept at the same time; more are refused", minimum=1),
     Setting("max_batch_requests", 50_000, "Requests in one batch", minimum=1, maximum=10**6),

@@ -36,11 +36,13 @@ def six_tokens(request: GenerationRequest) -> Iterator[Step]:
     yield Completed(Usage(7, 6, 0))
 
 
-def serve(folder: Path, provider: ScriptedProvider | None = None, price: Price = PRICE) -> Any:
+def serve(
+    folder: Path, provider: ScriptedProvider | None = None, price: Price = PRICE, **settings: Any
+) -> Any:
     provider = provider or ScriptedProvider(six_tokens)
     own = Endpoint(host=Host(), model=MODEL, provider=provider, price=price)
     catalogue = Catalogue([Entry(provider, endpoints=(own,))])
-    return serving(catalogue, data_dir=str(folder), auth="on")
+    return serving(catalogue, data_dir=str(folder), auth="on", **settings)
 
 
 def own(server: Running, secret: str) -> Any:

@@ -20,7 +20,7 @@ from metering.test_ledger import row_of
 from outrider import config
 from outrider.errors import ConfigError, StorageError
 from outrider.ledger_types import AppTokens
-from outrider.metering import statistics
+from outrider.metering import statistics, upkeep
 from outrider.metering.contents import find_content, save_contents
 from outrider.metering.key_store import add_key, all_keys, revoke_key
 from outrider.metering.ledger import DAY_S, Numbers, add_rows
@@ -30,6 +30,9 @@ from outrider.storage.migration import current, migrate
 from outrider.storage.opening import open_storage
 from outrider.storage.postgres import PostgresServer
 from outrider.storage.schema import HEAD, hours, metadata
+from server.keyed import secret_key
+from server.scripted import wait_until
+from server.test_spending import COST, chat, own, serve
 from storage.postgres import Cluster, cluster
 
 pytestmark = pytest.mark.xdist_group("postgres")
@@ -163,6 +166,22 @@ def test_files_and_batches_stay_in_the_folder(url: str, tmp_path: Path) -> None:
         await storage.close()
 
     asyncio.run(main())
+
+
+def test_servers_that_share_a_database_share_budgets(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "FOLLOW_S", 0.05)
+    run(url, lambda c: add_key(c, secret_key("s", limit_microusd=3 * COST)))
+    with (
+        serve(tmp_path / "a", database_url=url) as one,
+        serve(tmp_path / "b", database_url=url) as two,
+    ):
+        assert [chat(server, "s") for server in (one, two, one)] == [200, 200, 200]
+        wait_until(lambda: own(one, "s")["limit_remaining"] == 0)
+        wait_until(lambda: own(two, "s")["limit_remaining"] == 0)
+        assert [chat(server, "s") for server in (one, two)] == [402, 402]
+        assert own(one, "s")["usage"] == own(two, "s")["usage"] == pytest.approx(3 * COST / 10**6)
 
 
 def test_no_password_gets_into_an_error_or_the_log(server: Cluster) -> None:

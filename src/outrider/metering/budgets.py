@@ -64,6 +64,15 @@ def periods_of(now_s: float) -> Periods:
     return _periods_of_day(int(now_s // DAY_S))
 
 
+class Spent(NamedTuple):
+    """What a key has spent, in microusd, as the ledger has it."""
+
+    lifetime: int
+    daily: int
+    weekly: int
+    monthly: int
+
+
 @dataclass
 class Usage:
     """What a key has spent in each period, in microusd, and what is reserved."""
@@ -73,6 +82,7 @@ class Usage:
     weekly: int = 0
     monthly: int = 0
     reserved: int = 0
+    unsummed: int = 0  # that the ledger's sums may lack
     last_used_s: int | None = None  # since the server started
     periods: Periods = field(default_factory=lambda: Periods(0, 0, 0))
 
@@ -87,6 +97,7 @@ class Usage:
 
     def add(self, cost_microusd: int, periods: Periods) -> None:
         """Add what a request has cost that began in these periods."""
+        self.unsummed += cost_microusd
         self.lifetime += cost_microusd
         if periods == self.periods:
             self.daily += cost_microusd
@@ -143,6 +154,18 @@ class Budgets:
             usage = self._usages[key_id] = Usage()
         usage.advance(periods_of(self._clock()))
         return usage
+
+    def begin_sums(self) -> None:
+        """Note what is spent from now on: the sums that are read next may lack it."""
+        for usage in self._usages.values():
+            usage.unsummed = 0
+
+    def take_sums(self, key_id: str, periods: Periods, spent: Spent) -> None:
+        """Count what all servers have spent on a key, and what may not be in it yet."""
+        usage = self.usage_of(key_id)
+        if usage.periods == periods:  # else one of them has just begun
+            for name, amount in zip(Spent._fields, spent, strict=True):
+                setattr(usage, name, amount + usage.unsummed)
 
     def remaining(self, key: Key) -> int | None:
         """Give what a key may still spend, in microusd, None without a limit."""

@@ -87,8 +87,8 @@ class LedgerWriter:
         self._num_added += 1
         self._woken.set()
 
-    async def flush(self) -> None:
-        """Wait until what has ended by now is in the database, or can't be written now."""
+    async def flush(self) -> bool:
+        """Wait until what has ended by now is in the database, or can't be; say whether it is."""
         wanted, failures = self._num_added, self._num_failures
         if self._num_written < wanted:
             with contextlib.suppress(TimeoutError):
@@ -97,6 +97,7 @@ class LedgerWriter:
                     await self._written.wait_for(
                         lambda: self._num_written >= wanted or self._num_failures > failures
                     )
+        return self._num_written >= wanted
 
     async def close(self) -> None:
         """Write what waits, if that is possible now; what isn't written stays in the journal."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from outrider.metering.journal import Journal
 from outrider.metering.statistics import LedgerSpending
+from outrider.metering.upkeep import Upkeep
 from outrider.metering.writer import LedgerWriter
 from outrider.server.administration import AdministrationApi
 from outrider.server.batch_runner import BatchRunner
@@ -20,7 +21,7 @@ from outrider.server.generate import Services
 from outrider.server.keys import KeysApi
 from outrider.server.queued import QueuedApi
 from outrider.server.statistics import StatisticsApi
-from outrider.storage.opening import Storage, open_storage
+from outrider.storage.opening import IN_FOLDER, Storage, open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,13 @@ class DataApi:
         self.administration = AdministrationApi(storage, ledger, self._runner, services.access)
         self.queued = QueuedApi(storage, self._runner, services)
         self._runner.start()
+        config = services.config
+        self._upkeep = Upkeep(storage.shared, ledger, services.access.budgets)
+        self._upkeep.start(config.keep_requests_days, is_shared=config.database_url != IN_FOLDER)
 
     async def close(self) -> None:
         """Stop what runs and close the folder."""
+        await self._upkeep.close()
         await self._runner.close()
         await self._access.close()
         self._meter.stop()
