@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -87,12 +87,14 @@ def test_every_operation_has_a_name_of_its_own_and_an_error() -> None:
         assert any(status >= "400" for status in one["responses"]), one["operationId"]
 
 
+@settings(deadline=None)
 @given(requests(is_chat=True))
 def test_bodies_of_chats_match_their_schema(request: GenerationRequest) -> None:
     body = json.loads(openai.CHAT_COMPLETIONS.encode_request(request))
     validator(body_schema("/v1/chat/completions")).validate(body)
 
 
+@settings(deadline=None)
 @given(requests(is_chat=False))
 def test_bodies_of_completions_match_their_schema(request: GenerationRequest) -> None:
     body = json.loads(openai.COMPLETIONS.encode_request(request))
@@ -214,6 +216,7 @@ def test_a_range_of_the_document_is_that_of_the_codec(path: str, name: str, kind
             send(value)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(PATHS)), st.integers() | st.text() | st.lists(st.integers()))
 def test_what_the_schema_of_a_field_refuses_the_codec_refuses(path: str, value: Any) -> None:
     wire, body = PATHS[path]
