@@ -55,6 +55,33 @@ def test_two_names_at_once_are_refused() -> None:
         check_same_origin([*headers(host="localhost"), *headers(host="localhost")])
 
 
+@pytest.mark.parametrize(
+    ("given", "is_own"),
+    [
+        ({}, True),  # no browser
+        ({"host": "box:8000", "origin": "http://box:8000", "sec_fetch_site": "same-origin"}, True),
+        ({"host": "localhost:8000", "origin": "http://localhost:3000"}, True),
+        ({"host": "127.0.0.1:8000", "origin": "http://localhost:3000"}, True),
+        ({"host": "localhost:8000", "origin": "http://evil.example"}, False),
+        ({"host": "localhost:8000", "origin": "null"}, False),
+        ({"host": "localhost:8000", "origin": "http://["}, False),
+        ({"host": "box:8000", "origin": "http://localhost:3000"}, False),
+        ({"host": "localhost:8000", "sec_fetch_site": "cross-site"}, False),
+    ],
+)
+def test_a_page_of_another_site_sends_no_requests_where_no_key_is_asked_for(
+    given: dict[str, str], is_own: bool
+) -> None:
+    scope = {"path": "/v1/chat/completions", "headers": headers(**given)}
+    if is_own:
+        Access(ServerConfig()).admit(scope)
+        return
+    with pytest.raises(Forbidden):
+        Access(ServerConfig()).admit(scope)
+    with pytest.raises(Unauthorized):
+        Access(ServerConfig(auth="on")).admit(scope)
+
+
 def test_loopback_is_what_only_this_machine_reaches() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost")] == [True] * 3
     assert [is_loopback(host) for host in ("0.0.0.0", "10.0.0.2", "box")] == [False] * 3

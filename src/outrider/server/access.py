@@ -23,7 +23,7 @@ from outrider.metering.budgets import Budgets
 from outrider.metering.keyring import Clock, Ending, Keyring
 from outrider.metering.keys import Key, id_of
 from outrider.routing_types import Caller
-from outrider.server.same_origin import check_same_origin, is_loopback
+from outrider.server.same_origin import check_own_page, check_same_origin, is_loopback
 
 if TYPE_CHECKING:
     from outrider.storage.opening import Storage
@@ -116,6 +116,8 @@ class Access:
             check_same_origin(scope["headers"])
             if need == "administering" and not is_loopback(self._host):
                 raise _unknown(token)
+        else:
+            check_own_page(scope["headers"])
         return Caller(
             key=key.id if key else "",
             kind=key.kind if key else "inference",

@@ -1,8 +1,9 @@
-"""Whether a request may use what manages the server where no key is asked for.
+"""Whether a request may use the server, and what manages it, where no key is asked for.
 
 A browser sends requests to this machine for any page that tells it to, and a page may give its own
-name this machine's address. So the request has to name the server by an address or as localhost,
-and what a browser says of the page behind it has to be the server itself.
+name this machine's address. So a request for what manages the server has to name it by an address
+or as localhost, and what a browser says of the page behind it has to be the server itself; any
+other request may not come from a page of another site.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from urllib.parse import urlsplit
 
 from outrider.errors import Forbidden
 
+_OTHER_PAGE = (
+    "a page of another site may not use this server while it needs no keys; start it with "
+    "--auth on and give the page a key"
+)
 _OWN_SITES = (b"same-origin", b"none")  # none: typed by the user
 
 
@@ -34,6 +39,23 @@ def check_same_origin(headers: Iterable[tuple[bytes, bytes]]) -> None:
             raise Forbidden("another page may not use what manages this server; open it here")
 
 
+def check_own_page(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse what a browser sends for a page of somebody else; raises `Forbidden`.
+
+    Such a page can't read the answer, but what runs for it may cost money.
+    """
+    host = origin = b""
+    for name, value in headers:
+        if name == b"sec-fetch-site" and value == b"cross-site":
+            raise Forbidden(_OTHER_PAGE)
+        if name == b"host":
+            host = value
+        elif name == b"origin":
+            origin = value
+    if origin and not _is_own(origin.decode("latin-1"), host.decode("latin-1")):
+        raise Forbidden(_OTHER_PAGE)
+
+
 def is_loopback(host: str) -> bool:
     """Say whether only this machine reaches an address."""
     try:
@@ -52,6 +74,18 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Say whether a page is the server's, or one of this machine that asks this machine."""
+    page = _host_of(origin)
+    if page == host.lower():
+        return True
+    try:
+        names = [urlsplit(f"//{one}").hostname or "" for one in (page, host)]
+    except ValueError:
+        return False
+    return all(map(is_loopback, names))
 
 
 def _host_of(origin: str) -> str:
