@@ -107,3 +107,13 @@ def test_a_clock_that_is_set_back_lets_nothing_more_through() -> None:
     limits.take_request(mine, 1000.0)
     with pytest.raises(RateLimited):
         limits.take_request(mine, 500.0)
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting_until_it_is_where_it_was() -> None:
+    limits, mine = RateLimits(), key(requests_per_minute=2)
+    for now_s in (7200.0, 7201.0):
+        limits.take_request(mine, now_s)
+    with pytest.raises(RateLimited) as caught:
+        limits.take_request(mine, 3600.0)
+    assert (caught.value.retry_after_s or 0) <= 61
+    limits.take_request(mine, 3661.5)

@@ -25,8 +25,8 @@ class LastMinute:
 
     def take(self, amount: int, now_s: float) -> int:
         """Count an amount; gives the second that it is counted in."""
-        # A clock that was set back must not begin a second that is older than the last.
-        second = max(math.floor(now_s), self._seconds[-1][0] if self._seconds else 0)
+        self.forget(now_s)
+        second = math.floor(now_s)
         if self._seconds and self._seconds[-1][0] == second:
             self._seconds[-1][1] += amount
         else:
@@ -46,6 +46,11 @@ class LastMinute:
 
     def forget(self, now_s: float) -> None:
         """Forget what is older than a minute."""
+        # A clock that was set back: what was counted in its future would stay until then.
+        ahead = self._seconds[-1][0] - math.floor(now_s) if self._seconds else 0
+        if ahead > 0:
+            for entry in self._seconds:
+                entry[0] -= ahead
         while self._seconds and self._seconds[0][0] < math.floor(now_s) - WINDOW_S:
             self.total -= self._seconds.popleft()[1]
 
