@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,26 @@ def test_a_server_without_an_engine_answers_and_reloads_while_a_stream_runs(tmp_
                 assert refusal.status == 404
     assert {seen.headers["authorization"] for seen in upstream.seen} == {f"Bearer {SECRET}"}
     assert {seen.fields["model"] for seen in upstream.seen} == {"fake-model"}
+
+
+def test_reloads_under_load_drop_no_request(tmp_path: Path) -> None:
+    path, files = tmp_path / "o.toml", [("m",), ("m", "n"), ("m", "o")]
+    with scripted() as upstream:
+        write(path, "m", url=upstream.base_url)
+        upstream.answer(whole(chat_answer("Hello!")))
+        with gateway(path) as (process, port), ThreadPoolExecutor(8) as pool:
+
+            def ask(number: int) -> int:
+                if number % 10 == 0:
+                    write(path, *files[number // 10 % 3], url=upstream.base_url)
+                    if number % 40 == 0:
+                        path.write_text("[providers.a\nkind = ")  # somebody is still writing
+                    process.send_signal(signal.SIGHUP)
+                with asked(port, "m") as answer:
+                    answer.read()
+                    return answer.status
+
+            assert set(pool.map(ask, range(200))) == {200}
 
 
 def test_a_host_that_refused_our_key_is_asked_again_after_a_reload(tmp_path: Path) -> None:
