@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from outrider.config import ServerConfig
+from outrider.server import connection as connection_module
 from outrider.server.run import listen
 from outrider.types import Completed, Finished, GenerationRequest, Started, TextDelta, Usage
 from server.scripted import (
@@ -48,6 +50,15 @@ def read_all(connection: socket.socket) -> bytes:
     while data := connection.recv(65536):
         seen += data
     return seen
+
+
+def end_of(connection: socket.socket) -> bytes:
+    """Read to the end, or to where the server cuts it, and give the last bytes."""
+    end = b""
+    with contextlib.suppress(ConnectionError):
+        while data := connection.recv(1 << 20):
+            end = (end + data)[-100:]
+    return end
 
 
 def unchunk(reply: bytes) -> bytes:
@@ -152,6 +163,29 @@ def test_a_client_that_leaves_without_reading_closes_the_generator(
     assert not provider.closed.is_set(), "the stream waits for its reader"
     connection.close()
     assert provider.closed.wait(PROMPTLY_S)
+
+
+def test_a_client_that_stays_and_does_not_read_is_cut_off_and_one_that_goes_on_is_not(
+    server: Running, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_events = 400  # 12 MiB: more than the sockets buffer
+
+    def flood(request: GenerationRequest) -> Iterator[Step]:
+        yield Started(MODEL)
+        for _ in range(num_events):
+            yield TextDelta(0, "x" * 32768)
+        yield Finished(0, "stop")
+        yield Completed(Usage(1, 1))
+
+    provider.script = flood
+    monkeypatch.setattr(connection_module, "STALLED_S", 0.5)
+    with server.connect(raw_post(CHAT, STREAM)) as silent_one:
+        assert provider.started.wait(PATIENCE_S)
+        assert provider.closed.wait(PATIENCE_S)
+        assert b"[DONE]" not in end_of(silent_one)
+    with server.connect(raw_post(CHAT, STREAM, "connection: close")) as slow_one:
+        time.sleep(0.2)
+        assert b"[DONE]" in end_of(slow_one)
 
 
 def test_many_clients_that_leave_at_once_all_close_their_generators(

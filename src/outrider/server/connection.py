@@ -2,8 +2,8 @@
 
 uvicorn waits for the end of a head as long as it takes and keeps all of it. Here a head that is
 too large or too slow is refused in the form of the wire that its path belongs to, and the
-connection is closed; so is what isn't HTTP, and one connection too many. Bodies have limits of
-their own in `body`.
+connection is closed; so is what isn't HTTP, one connection too many, and one whose client doesn't
+read its answer. Bodies have limits of their own in `body`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from outrider.server.outbox import Outbox
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 128
+STALLED_S = 120.0  # that a client may take nothing of its answer, once the buffers are full
 SURPLUS_S = 1.0  # that a connection too many has to say what it wants, and be refused
 
 # Gives status and body of an error on the wire that a path belongs to.
@@ -69,6 +70,7 @@ class Connection(HttpToolsProtocol):
         self._is_surplus = False  # one connection too many
         self._is_over = False  # what still arrives isn't read
         self._timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
         self.url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -81,7 +83,19 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_waiting()
+        self._go_on()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read, but not for ever: it keeps a place that others need."""
+        super().pause_writing()
+        self._go_on()
+        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on, now that it has read."""
+        self._go_on()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived; the methods below note what it was."""
@@ -130,6 +144,11 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _go_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _expire(self) -> None:
         self._timer = None
