@@ -41,7 +41,7 @@ class WantedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     names: tuple[str, ...]  # as it was sent, then without its suffixes, one after the other
     is_free_only: bool = False  # :free, unless a model has that very name
-    sort: SortBy | None = None  # :nitro and :floor; None: as `Routing` says
+    sort: SortBy | None = None  # :nitro, :floor and :exacto; None: as `Routing` says
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):

@@ -111,8 +111,6 @@ def test_a_wish_that_makes_no_sense_is_refused_with_its_path(wishes: object, par
 @pytest.mark.parametrize(
     ("wishes", "param"),
     [
-        ({"sort": "exacto"}, "provider.sort"),
-        ({"sort": {"by": "exacto"}}, "provider.sort"),
         ({"enforce_distillable_text": True}, "provider.enforce_distillable_text"),
     ],
 )

@@ -19,7 +19,9 @@ MAX_HOSTS = 64
 MAX_SESSION_CHARS = 256
 MAX_DOLLARS = 10**9
 # What `:free` and the like ask for; a model may have a name that ends so, and is meant then.
-VARIANT_SORTS: dict[str, SortBy | None] = {"free": None, "nitro": "throughput", "floor": "price"}
+VARIANT_SORTS: dict[str, SortBy | None] = {
+    "free": None, "nitro": "throughput", "floor": "price", "exacto": "exacto",
+}  # fmt: skip
 
 Quantization = Literal[
     "int4", "int8", "fp4", "mxfp4", "nvfp4", "fp6", "fp8", "mxfp8", "fp16", "bf16", "fp32",
@@ -115,12 +117,6 @@ def read_routing(fields: RoutingFields, session: str = "") -> Routing:
             "provider.enforce_distillable_text",
         )
     sort = wishes.sort if isinstance(wishes.sort, Sort) else Sort(wishes.sort)
-    if sort.by == "exacto":
-        raise UnsupportedParameter(
-            "provider.sort is 'exacto', and nothing here judges calls of tools; price, throughput "
-            "and latency are known",
-            "provider.sort",
-        )
     partition = sort.partition or ("none" if fields.route == "sort" else "model")
     return Routing(
         models=tuple(map(wanted_model, read_models(fields))),

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from outrider.errors import ModelNotFound, OutriderError, ProviderError
+from outrider.gateway.call_quality import CallCheck
 from outrider.gateway.endpoint import Endpoint
 from outrider.gateway.health import Health
 from outrider.routing_types import Attempt, Trace
@@ -37,6 +38,7 @@ class EndpointTry:
         self._try = health.begin(endpoint)
         self._position: int | None = None  # in the trace's attempts, once it stands there
         self._upstream_id = ""
+        self._calls: CallCheck | None = None  # of a request with tools
         self._is_over = False
         trace.provider = endpoint.host.name
         trace.model = endpoint.model
@@ -48,11 +50,14 @@ class EndpointTry:
     ) -> AsyncGenerator[Event, None]:
         """Stream the endpoint's answer; `holds_all` gives nothing out before it is complete."""
         held: list[Event] = []
+        self._calls = CallCheck(request.tools) if request.tools else None
         try:
             async with aclosing(self.endpoint.provider.generate(request)) as events:
                 async for event in events:
                     if self._position is None or isinstance(event, Completed):
                         self._note(event)
+                    if self._calls is not None and isinstance(event, ToolCallDelta | Finished):
+                        self._calls.add(event)
                     if holds_all or not (self.is_shown or self._shows(event, len(held))):
                         held.append(event)
                         continue
@@ -89,7 +94,9 @@ class EndpointTry:
     def _succeed(self) -> None:
         self._is_over = True
         self._write(200)
-        self._try.succeed(self.usage.completion_tokens if self.usage else 0)
+        has_good_calls = None if self._calls is None else self._calls.verdict()
+        num_tokens = self.usage.completion_tokens if self.usage else 0
+        self._try.succeed(num_tokens, has_good_calls)
 
     def _fail(self, error: OutriderError) -> OutriderError:
         self._is_over = True

@@ -22,6 +22,7 @@ from outrider.errors import (
     ProviderRateLimited,
 )
 from outrider.gateway.breaker import Breaker, State
+from outrider.gateway.call_quality import Quality
 from outrider.gateway.endpoint import Endpoint, Host
 from outrider.gateway.windows import MinuteSamples, SlotCounts
 
@@ -32,6 +33,7 @@ STABLE_SHARE = 0.8  # of good results in the time above; below it others come fi
 COOLDOWN_S = 5.0  # after a 429 that doesn't say how long
 MAX_COOLDOWN_S = 60.0
 DAY_MINUTES, LONG_MINUTES, SHORT_MINUTES = 1440, 30, 5
+CALL_MINUTES = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,7 @@ class EndpointHealth:
         self.last_error: LastError | None = None
         self.recent = SlotCounts(1, OUTAGE_S)
         self.minutes = SlotCounts(60, DAY_MINUTES)
+        self.calls = SlotCounts(60, CALL_MINUTES)  # answers that call tools
         self.latencies_s = MinuteSamples(LONG_MINUTES)
         self.throughputs = MinuteSamples(LONG_MINUTES)
 
@@ -153,6 +156,13 @@ class Health:
         """Give percentiles of the tokens per second, of five minutes; p90: nine in ten reach it."""
         samples = self._of(endpoint)[1].throughputs
         return samples.percentiles(self.clock(), SHORT_MINUTES, is_high_good=True)
+
+    def call_quality(self, endpoint: Endpoint) -> Quality:
+        """Give how well an endpoint calls tools."""
+        now, own = self.clock(), self._of(endpoint)[1]
+        good, wrong = own.calls.sums(now, CALL_MINUTES)
+        num_answers = sum(own.minutes.sums(now, LONG_MINUTES))
+        return Quality(num_answers, good, wrong, self.throughput(endpoint).get("p50", 0.0))
 
     def statistics(self, endpoint: Endpoint) -> Statistics:
         """Give what an endpoint has shown."""
@@ -229,9 +239,11 @@ class Try:
         self._own.latencies_s.add(now, now - self._begin)
         return now - self._begin
 
-    def succeed(self, num_tokens: int) -> None:
-        """Note a complete answer."""
+    def succeed(self, num_tokens: int, has_good_calls: bool | None = None) -> None:
+        """Note a complete answer, and whether the calls that it ended with are good."""
         now = self._clock()
+        if has_good_calls is not None:
+            self._own.calls.add(now, is_good=has_good_calls)
         self._host.num_running -= 1
         self._own.count(now, is_good=True)
         self._own.breaker.succeed(self._epoch, now)

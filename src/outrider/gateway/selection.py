@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from outrider.errors import NoEndpoints
+from outrider.gateway.call_quality import tiers
 from outrider.gateway.endpoint import Endpoint
 from outrider.gateway.health import Health
 from outrider.routing_types import MaxPrice, Price, Routing, SortBy
@@ -91,6 +92,8 @@ def select(
     if not allowed:
         raise no_endpoints(candidates.model, reasons)
     sort = candidates.sort or routing.sort
+    if sort == "exacto" and "tools" not in needs.features:
+        sort = None  # there are no calls that could be good or bad
     ordered = arrange(_fitting(allowed, needs), routing, sort, health)
     if is_local_first and not routing.order and sort is None:
         ordered.sort(key=lambda endpoint: not endpoint.host.is_local)
@@ -120,6 +123,10 @@ def arrange(
         rest = [endpoints[at] for place, at in pairs if place == len(routing.order)]
         return ordered + arrange(rest, _without_order(routing), sort, health)
     ordered = sorted(endpoints, key=_sorting(sort, health))
+    if sort == "exacto":
+        ranks = tiers([health.call_quality(endpoint) for endpoint in ordered])
+        order = sorted(range(len(ordered)), key=lambda at: ranks[at])
+        ordered = [ordered[at] for at in order]
     if routing.min_throughput or routing.max_latency_s:
         ordered.sort(key=lambda endpoint: not _is_fast(endpoint, routing, health))
     return ordered
