@@ -17,8 +17,9 @@ import pytest
 from sqlalchemy import Connection, create_engine
 
 from gateway.remote_hosts import SECRET
-from gateway.test_remote_faults import limits
+from gateway.test_remote_faults import PATIENT, limits
 from metering.books import rows_of
+from outrider.config_providers import Timeouts
 from outrider.errors import ProviderTimeout
 from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.gateway.endpoint import Endpoint, Host
@@ -51,6 +52,11 @@ CUTS = [fault for fault in FAULTS if fault.streamed and fault.name.startswith("c
 OPENROUTER, OPENAI = "/api/v1/chat/completions", "/v1/chat/completions"
 WORKERS_AI = "/client/v4/accounts/a/ai/run/"
 PREFIXES = {OPENROUTER: "m", OPENAI: "n", WORKERS_AI: "o"}  # each wire has models of its own
+UNREACHABLE = {
+    "refused": "http://127.0.0.1:1/v1",
+    "no-name": "http://no-such-host.invalid/v1",
+    "no-tls": "https://127.0.0.1:{port}/v1",
+}
 # The beginning of a call can be seen before it turns out to be wrong.
 BEGUN_CALLS = {
     f"call-{name}" for name in ("reordered", "cut", "same-index", "index-skipped", "not-an-object")
@@ -95,10 +101,15 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         patch.setattr(writer, "LINGER_S", 0.0)
         bad.script = lambda seen: FAULTS[int(seen.fields["model"][1:])].reply
         good.script = answer_well
+        urls = {"bad": bad.base_url, "good": good.base_url}
         entries = [
-            entry(f"{prefix}{number}", bad, good, connections)
+            entry(f"{prefix}{number}", urls, connections, limits(fault))
             for prefix in PREFIXES.values()
-            for number in range(len(FAULTS))
+            for number, fault in enumerate(FAULTS)
+        ]
+        entries += [
+            entry(name, {**urls, "bad": url.format(port=bad.port)}, connections, PATIENT)
+            for name, url in UNREACHABLE.items()
         ]
         with (
             serving(Catalogue(entries), close=connections.close, data_dir=str(folder)) as server,
@@ -121,7 +132,7 @@ def answer_well(seen: Seen) -> Reply:
     return whole(chat_answer(GOOD_TEXT))
 
 
-def entry(name: str, bad: Scripted, good: Scripted, connections: Connections) -> Entry:
+def entry(name: str, urls: dict[str, str], connections: Connections, timeouts: Timeouts) -> Entry:
     endpoints = tuple(
         Endpoint(
             host=Host(name=host, display_name=host.title(), is_local=False),
@@ -131,17 +142,17 @@ def entry(name: str, bad: Scripted, good: Scripted, connections: Connections) ->
                     kind="openai",
                     name=host,
                     display_name=host.title(),
-                    base_url=upstream.base_url,
+                    base_url=urls[host],
                     model=name,
                     secret=SECRET,
-                    timeouts=limits(FAULTS[int(name[1:])]),
+                    timeouts=timeouts,
                 ),
                 name,
                 connections,
             ),
             price=price,
         )
-        for host, upstream, price in (("bad", bad, CHEAP), ("good", good, DEAR))
+        for host, price in (("bad", CHEAP), ("good", DEAR))
     )
     return Entry(endpoints[0].provider, endpoints=endpoints)
 
@@ -239,6 +250,18 @@ def test_a_request_that_nobody_answered_is_a_row_that_costs_nothing(
     assert row.error_code
     assert {one["provider"] for one in row.attempts} == {"bad"}
     assert [(one["provider"], one["status"]) for one in row.attempts] == attempts(reply)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("model", sorted(UNREACHABLE))
+def test_a_host_that_cannot_be_reached_is_hidden(fleet: Fleet, model: str, streamed: bool) -> None:
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": streamed}
+    reply = fleet.server.ask("POST", OPENROUTER, body)
+    assert attempts(reply) == [("bad", 0), ("good", 200)]
+    assert GOOD_TEXT.encode() in reply.body
+    row = fleet.row(reply)
+    assert (row.status, row.provider, row.cost_microusd) == (200, "good", COST_OF_DEAR)
+    assert [one["error_code"] for one in row.attempts] == ["provider_unavailable", ""]
 
 
 @pytest.mark.parametrize("fault", CUTS, ids=str)
