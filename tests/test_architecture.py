@@ -46,13 +46,17 @@ LAYERS = {
     "engine": {*BASE, "kernels", "model", "checkpoints", "text"},
     "batch_types": {"types"},
     "ledger_types": {"routing_types"},
+    "conversation_types": set(),
     "routing_types": set(),
     "model_cards": {"routing_types"},
     # Files, the database and its migrations; knows no wire and no engine.
-    "storage": {"errors", "batch_types", "routing_types"},
+    "storage": {"errors", "batch_types", "conversation_types", "routing_types"},
     # Keys, budgets, the ledger of tokens and money, and what is read out of it.
     "metering": {"errors", "types", "ledger_types", "routing_types", "storage"},
-    "dialects": {"errors", "types", "batch_types", "ledger_types", "routing_types", "model_cards"},
+    "dialects": {
+        "errors", "types", "batch_types", "conversation_types", "ledger_types", "routing_types",
+        "model_cards",
+    },
     "functions": {"errors", "types"},
     "gateway": {"errors", "types", "routing_types", "config", "config_providers", "dialects"},
     "gateway.local": {
@@ -64,8 +68,9 @@ LAYERS = {
         "errors", "types", "model.config", "text", "engine.client", "engine.protocol",
     },
     "server": {
-        "errors", "types", "batch_types", "ledger_types", "routing_types", "model_cards", "config",
-        "config_providers", "dialects", "functions", "gateway", "metering", "storage",
+        "errors", "types", "batch_types", "conversation_types", "ledger_types", "routing_types",
+        "model_cards", "config", "config_providers", "dialects", "functions", "gateway", "metering",
+        "storage",
     },
     # The only part of the server that knows files and processes of models.
     "server.tokenizers": {"errors", "gateway", "checkpoints", "text"},

@@ -263,6 +263,7 @@ def test_settings_files_of_the_pages_are_read_and_served(example: str, tmp_path:
     examples(
         "sh",
         *("docs/administration.md", "docs/cli.md", "docs/keys.md", "docs/batches.md"),
+        "docs/conversations.md",
         *WIRE_PAGES,
     ),
 )

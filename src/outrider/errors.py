@@ -8,6 +8,7 @@ OutriderError
 │   │       └── InputTooLong        400  the same for a text to embed
 │   ├── ModelNotFound               404
 │   ├── NotFound                    404  a file or batch that isn't there, or is another key's
+│   ├── Conflict                    409  what is to be changed has changed meanwhile
 │   ├── PayloadTooLarge             413
 │   ├── RequestTimeout              408  the client stopped sending its body
 │   ├── Unauthorized                401  no key, or none that is known and valid
@@ -124,6 +125,13 @@ class NotFound(RequestError):
 
     status = 404
     code = "not_found"
+
+
+class Conflict(RequestError):
+    """What is to be changed isn't any more what the change was made from."""
+
+    status = 409
+    code = "conflict"
 
 
 class PayloadTooLarge(RequestError):

@@ -18,6 +18,7 @@ from metering.test_contents import MINE, add_keys, content, kept
 from metering.test_keys import key
 from metering.test_ledger import row_of
 from outrider import config
+from outrider.conversation_types import Cursor, Search, query_words, words_of
 from outrider.errors import ConfigError, StorageError
 from outrider.ledger_types import AppTokens
 from outrider.metering import statistics, upkeep
@@ -25,6 +26,7 @@ from outrider.metering.contents import find_content, save_contents
 from outrider.metering.key_store import add_key, all_keys, revoke_key
 from outrider.metering.ledger import DAY_S, Numbers, add_rows
 from outrider.metering.statistics import Days, Slice
+from outrider.storage.conversations import find_conversation, list_conversations, put_conversation
 from outrider.storage.database import Database
 from outrider.storage.migration import current, migrate
 from outrider.storage.opening import open_storage
@@ -34,6 +36,7 @@ from server.keyed import secret_key
 from server.scripted import wait_until
 from server.test_spending import COST, chat, own, serve
 from storage.postgres import Cluster, cluster
+from storage.test_conversations import conversation
 
 pytestmark = pytest.mark.xdist_group("postgres")
 NAMES = (f"d{number}" for number in itertools.count())
@@ -218,3 +221,26 @@ def test_contents_are_kept_and_deleted_there(url: str) -> None:
         lambda c: save_contents(c, [content("a")]),
     ]
     assert run(url, *works)[1:] == [2, 1, content("a"), 5, [], 0]
+
+
+def test_conversations_are_kept_and_found_there(url: str) -> None:
+    def work(connection: Connection) -> None:
+        add_keys(connection)
+        words = words_of(["The Lighthouse", "100 foo_bar \0"])
+        for number in range(3):
+            made = conversation(
+                f"c{number}", updated_ms=number, words=words, threads=b'["\\u0000"]'
+            )
+            assert put_conversation(connection, MINE, made).version == 1
+            assert put_conversation(connection, MINE, made).version == 1
+        search = Search(2, query_words("LIGHT o_b"))
+        page, has_more = list_conversations(connection, MINE, search)
+        assert ([one.id for one in page], has_more) == (["c2", "c1"], True)
+        rest = search._replace(after=Cursor(page[-1].updated_ms, page[-1].id))
+        assert [one.id for one in list_conversations(connection, MINE, rest)[0]] == ["c0"]
+        assert find_conversation(connection, MINE, "c1").threads == b'["\\u0000"]'
+        assert not list_conversations(connection, MINE, Search(9, ("l_ght",)))[0]
+        revoke_key(connection, MINE, 5)
+        assert not list_conversations(connection, MINE, Search(9))[0]
+
+    run(url, work)

@@ -7,6 +7,7 @@ isn't made up here.
 from __future__ import annotations
 
 from outrider.errors import (
+    Conflict,
     ContextLengthExceeded,
     EngineFailed,
     EngineOverloaded,
@@ -40,6 +41,7 @@ BY_CODE: dict[str, type[OutriderError]] = {
             UnsupportedParameter,
             ModelNotFound,
             NotFound,
+            Conflict,
             PayloadTooLarge,
             RequestTimeout,
             Unauthorized,

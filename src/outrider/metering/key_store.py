@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from outrider.errors import NotFound
 from outrider.metering.contents import delete_of_key
 from outrider.metering.keys import Key, checked
+from outrider.storage.conversations import delete_of_owner
 from outrider.storage.schema import key_changes, keys
 
 _COLUMNS = [keys.c[name] for name in Key.__struct_fields__]
@@ -42,6 +43,7 @@ def revoke_key(connection: Connection, key_id: str, now_s: int) -> Key:
     """End a key for good, and delete what was kept for it; raises `NotFound`."""
     key = change_key(connection, key_id, {"deleted_s": now_s}, now_s)
     delete_of_key(connection, key_id)
+    delete_of_owner(connection, key_id)
     return key
 
 

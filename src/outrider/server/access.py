@@ -58,6 +58,7 @@ NEEDS: dict[str, Need] = {
     "/api/v1/generation": "any",
     "/api/v1/generation/content": "any",
     "/outrider/v1/contents": "any",
+    "/outrider/v1/conversations": "inference",
     "/v1/models": "any",
     "/outrider/v1/requests": "administering",
     "/outrider/v1/batches": "administering",
@@ -81,6 +82,7 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/outrider/v1/batches/", "administering"),
     ("/outrider/v1/providers/", "administering"),
     ("/outrider/v1/contents/", "any"),
+    ("/outrider/v1/conversations/", "inference"),
 )
 OWN_PREFIX = "/outrider/v1/"
 

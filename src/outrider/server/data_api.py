@@ -16,6 +16,7 @@ from outrider.server.administration import AdministrationApi
 from outrider.server.batch_runner import BatchRunner
 from outrider.server.batches import BatchesApi
 from outrider.server.contents import ContentsApi
+from outrider.server.conversations import ConversationsApi
 from outrider.server.files import FilesApi
 from outrider.server.generate import Services
 from outrider.server.keys import KeysApi
@@ -37,6 +38,7 @@ class DataApi:
         self._ledger = ledger
         self._contents = services.contents
         self.contents = ContentsApi(storage.shared, services.contents, services)
+        self.conversations = ConversationsApi(storage.shared, services.config)
         self.statistics = StatisticsApi(storage.shared, ledger, services)
         self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)

@@ -69,6 +69,10 @@ OWN_WORKS: tuple[tuple[str, str, Work], ...] = (
         "/outrider/v1/batches/{batch_id}/cancel",
         lambda api, http: api.administration.cancel(http),
     ),
+    ("GET", "/outrider/v1/conversations", lambda api, http: api.conversations.list(http)),
+    ("GET", "/outrider/v1/conversations/{id}", lambda api, http: api.conversations.show(http)),
+    ("PUT", "/outrider/v1/conversations/{id}", lambda api, http: api.conversations.put(http)),
+    ("DELETE", "/outrider/v1/conversations/{id}", lambda api, http: api.conversations.delete(http)),
     ("DELETE", "/outrider/v1/contents", lambda api, http: api.contents.delete_all(http)),
     ("DELETE", "/outrider/v1/contents/{id}", lambda api, http: api.contents.delete(http)),
 )

@@ -33,6 +33,7 @@ from outrider.server.openapi import Body, Operation, Schema, Wire, document, err
 from outrider.server.openapi_administration import administration_operations
 from outrider.server.openapi_cloudflare import cloudflare_operations
 from outrider.server.openapi_contents import content_operations
+from outrider.server.openapi_conversations import conversation_operations
 from outrider.server.openapi_keys import key_operations
 from outrider.server.openapi_statistics import statistics_operations
 from outrider.types import SamplingParams
@@ -240,6 +241,7 @@ def openapi_json() -> bytes:
         *key_operations(),
         *statistics_operations(),
         *content_operations(),
+        *conversation_operations(),
         *cloudflare_operations(),
         *administration_operations(),
         *_others(),

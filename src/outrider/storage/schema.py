@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0004"  # the newest migration
+HEAD = "0005"  # the newest migration
 
 metadata = MetaData()
 
@@ -207,6 +207,23 @@ contents = Table(
     Column("answer", LargeBinary, nullable=False),
     Index("contents_by_key", "key"),
     Index("contents_by_time", "created_s"),
+)
+
+# What the web page keeps for a key; `words` is what is searched, before what need not be read.
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("title", String, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("num_threads", Integer, nullable=False),
+    Column("num_bytes", BigInteger, nullable=False),
+    Column("words", String, nullable=False),
+    Column("threads", LargeBinary, nullable=False),
+    Index("conversations_by_time", "owner", "updated_ms", "id", "num_bytes"),
 )
 
 # The ledger added up, by the same transactions that write its rows.
