@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import msgspec
+from msgspec.structs import astuple
 
 from outrider.routing_types import Attempt
 
@@ -148,3 +151,96 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
     lowest_status: int | None = None
     highest_status: int | None = None
+
+
+FacetKind = Literal["model", "provider", "key", "app"]
+HOUR_S, DAY_S = 3600, 86_400
+
+
+class Span(NamedTuple):
+    """Hours or days from one to another, both included; given by when they begin."""
+
+    first_s: int
+    last_s: int
+    step_s: int  # of an hour or a day
+
+    def begins(self) -> range:
+        """Give when each begins."""
+        return range(self.first_s, self.last_s + 1, self.step_s)
+
+    def whole_days(self) -> Span:
+        """Give the days that it has a part of."""
+        return Span(self.first_s // DAY_S * DAY_S, self.last_s // DAY_S * DAY_S, DAY_S)
+
+
+class Sums(msgspec.Struct, frozen=True):
+    """Requests added up."""
+
+    requests: int = 0
+    failures: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost_microusd: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Those of prompts and of answers."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __sub__(self, other: Sums) -> Sums:
+        return Sums(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+class UsageGroup(msgspec.Struct, frozen=True):
+    """What one model, provider, key or app did."""
+
+    name: str
+    sums: Sums
+    points: dict[int, Sums] | None  # by when a period begins; None: not one of the first
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What was used in a span, and by whom; groups are in order, most tokens first."""
+
+    sums: Sums
+    points: dict[int, Sums]
+    groups: list[UsageGroup]
+    rest: Sums  # of those that aren't among the groups
+    rest_points: dict[int, Sums]  # of all that have no points of their own
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Times of answered requests in milliseconds; None without any."""
+
+    count: int = 0
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class Times(msgspec.Struct, frozen=True):
+    """Times to the first token and whole times."""
+
+    first_token: Percentiles = Percentiles()
+    duration: Percentiles = Percentiles()
+
+
+class Latencies(msgspec.Struct, frozen=True):
+    """Times in a span, and of whom; of one key and of groups they are known by days."""
+
+    span: Span
+    times: Times
+    points: dict[int, Times]
+    groups: list[tuple[str, Times]]  # in the span's whole days
+
+
+class Errors(msgspec.Struct, frozen=True):
+    """What went wrong in a span: counts by whose fault it was."""
+
+    points: dict[int, dict[str, int]]
+    statuses: list[tuple[str, int, int]]  # origin, status, how many; most first
+    groups: list[tuple[str, dict[str, int]]]  # most first

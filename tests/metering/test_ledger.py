@@ -17,9 +17,10 @@ from sqlalchemy import Connection, func, select
 
 from metering.books import PRICE, Books, empty_database, opened, played, routed, rows_of, with_books
 from outrider.errors import ProviderError
+from outrider.ledger_types import DAY_S, HOUR_S
 from outrider.metering import ledger as module
 from outrider.metering import writer
-from outrider.metering.ledger import DAY_S, HOUR_S, Numbers, add_rows
+from outrider.metering.ledger import Numbers, add_rows
 from outrider.metering.meter import STATUS_CANCELLED
 from outrider.metering.records import Closed, Counts, Row
 from outrider.routing_types import Attempt, Caller, Price

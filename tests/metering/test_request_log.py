@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import Connection
 
 from metering.test_ledger import NOW_MS, row_of
-from outrider.ledger_types import LogFilter
+from outrider.ledger_types import DAY_S, LogFilter
 from outrider.metering import request_log
-from outrider.metering.ledger import DAY_S, Numbers, add_rows
+from outrider.metering.ledger import Numbers, add_rows
 from outrider.metering.request_log import last_requests
 from storage.records import run
 

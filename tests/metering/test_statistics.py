@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Connection
 
 from metering.books import PRICE, empty_database, opened
-from outrider.ledger_types import AppTokens
+from outrider.ledger_types import DAY_S, AppTokens
 from outrider.metering import statistics
-from outrider.metering.ledger import DAY_S, Numbers, add_rows
+from outrider.metering.ledger import Numbers, add_rows
 from outrider.metering.records import Closed, Counts, Row
 from outrider.metering.statistics import Days, LedgerSpending, Slice
 from outrider.routing_types import Attempt

@@ -20,11 +20,11 @@ from metering.test_ledger import row_of
 from outrider import config
 from outrider.conversation_types import Cursor, Search, query_words, words_of
 from outrider.errors import ConfigError, StorageError
-from outrider.ledger_types import AppTokens
+from outrider.ledger_types import DAY_S, AppTokens
 from outrider.metering import statistics, upkeep
 from outrider.metering.contents import find_content, save_contents
 from outrider.metering.key_store import add_key, all_keys, revoke_key
-from outrider.metering.ledger import DAY_S, Numbers, add_rows
+from outrider.metering.ledger import Numbers, add_rows
 from outrider.metering.statistics import Days, Slice
 from outrider.storage.conversations import find_conversation, list_conversations, put_conversation
 from outrider.storage.database import Database

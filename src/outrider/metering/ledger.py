@@ -14,10 +14,12 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, func, select
 
+from outrider.ledger_types import DAY_S, HOUR_S
+from outrider.metering.facets import FacetNumbers, add_facets
 from outrider.metering.records import Row
+from outrider.metering.upserts import add_to, number_of
 from outrider.routing_types import Price
 from outrider.storage.schema import (
     app_days,
@@ -30,14 +32,12 @@ from outrider.storage.schema import (
     series,
 )
 
-HOUR_S, DAY_S = 3600, 86_400
 MAX_APPS = 10_000  # later ones are counted as none: anybody can send any referer
 CONTEXT_TOKENS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 # Of one statement for SQLite, whose driver gives up the interpreter's lock once per statement.
 ROWS_PER_STATEMENT = 64
 COLUMNS = tuple(column.name for column in generations.columns if column.name != "number")
 
-Values = dict[str, Any]
 T = TypeVar("T")
 
 
@@ -59,6 +59,7 @@ class Numbers:
     apps: dict[str, tuple[int, str]] = field(default_factory=dict)  # number and title
     series: dict[SeriesKey, int] = field(default_factory=dict)
     prices: dict[tuple[str, str], tuple[int, Price]] = field(default_factory=dict)
+    facets: FacetNumbers = field(default_factory=dict)
 
 
 def add_rows(connection: Connection, rows: Iterable[Row], numbers: Numbers) -> int:
@@ -83,6 +84,7 @@ def add_rows(connection: Connection, rows: Iterable[Row], numbers: Numbers) -> i
     _insert_rows(connection, values)
     _add_sums(connection, added, series_numbers)
     _add_rankings(connection, added, app_numbers)
+    add_facets(connection, added, [app > 0 for app in app_numbers], numbers.facets)
     return len(added)
 
 
@@ -157,7 +159,7 @@ def _app_number(connection: Connection, row: Row, numbers: Numbers) -> int:
             count = connection.scalar(select(func.count()).select_from(apps)) or 0
             if count >= MAX_APPS:
                 return 0
-            number = _number_of(connection, apps, {"url": url}, {"title": title})
+            number = number_of(connection, apps, {"url": url}, {"title": title})
             numbers.apps[url] = number, title
         else:
             numbers.apps[url] = found.number, found.title
@@ -176,7 +178,7 @@ def _series_key(row: Row, app: int) -> SeriesKey:
 def _series_number(connection: Connection, key: SeriesKey, numbers: Numbers) -> int:
     number = numbers.series.get(key)
     if number is None:
-        number = numbers.series[key] = _number_of(connection, series, key._asdict(), {})
+        number = numbers.series[key] = number_of(connection, series, key._asdict(), {})
     return number
 
 
@@ -208,17 +210,6 @@ def _price_number(connection: Connection, row: Row, numbers: Numbers) -> int | N
     return number
 
 
-def _number_of(connection: Connection, table: Table, names: Values, more: Values) -> int:
-    """Give the number of names; another server may be writing the same ones."""
-    insert = (
-        _insert(table, connection.dialect.name).values(**names, **more).on_conflict_do_nothing()
-    )
-    connection.execute(insert)
-    found = select(table.c.number).where(*(table.c[name] == v for name, v in names.items()))
-    number: int = connection.execute(found).scalar_one()
-    return number
-
-
 def _add_sums(connection: Connection, rows: Sequence[Row], series_numbers: Sequence[int]) -> None:
     by_hour: dict[tuple[int, int], list[int]] = {}
     for row, number in zip(rows, series_numbers, strict=True):
@@ -235,8 +226,8 @@ def _add_sums(connection: Connection, rows: Sequence[Row], series_numbers: Seque
     by_day: dict[tuple[int, int], list[int]] = {}
     for (begin_s, number), sums in by_hour.items():
         _add(by_day, (begin_s // DAY_S * DAY_S, number), sums)
-    _upsert(connection, hours, by_hour)
-    _upsert(connection, days, by_day)
+    add_to(connection, hours, by_hour)
+    add_to(connection, days, by_day)
 
 
 def _add_rankings(connection: Connection, rows: Sequence[Row], app_numbers: Sequence[int]) -> None:
@@ -250,8 +241,8 @@ def _add_rankings(connection: Connection, rows: Sequence[Row], app_numbers: Sequ
         _add(by_model, key, (1, tokens))
         if app:
             _add(by_app, (day_s, app), (1, tokens))
-    _upsert(connection, model_days, by_model)
-    _upsert(connection, app_days, by_app)
+    add_to(connection, model_days, by_model)
+    add_to(connection, app_days, by_app)
 
 
 def _add(sums: dict[T, list[int]], key: T, amounts: Sequence[int]) -> None:
@@ -261,32 +252,6 @@ def _add(sums: dict[T, list[int]], key: T, amounts: Sequence[int]) -> None:
         return
     for index, amount in enumerate(amounts):
         total[index] += amount
-
-
-def _upsert(connection: Connection, table: Table, sums: dict[Any, list[int]]) -> None:
-    """Add to sums; in the order of their keys, so that two servers don't wait for each other."""
-    if not sums:
-        return
-    names = [column.name for column in table.columns]  # those of the key are the first
-    values = [
-        dict(zip(names, (*key, *amount), strict=True)) for key, amount in sorted(sums.items())
-    ]
-    connection.execute(_addition(table, connection.dialect.name), values)
-
-
-@lru_cache
-def _addition(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
-    """Give the statement that adds to the sums of a table; to build it takes longer than to run."""
-    insert = _insert(table, dialect)
-    amounts = [column.name for column in table.columns if not column.primary_key]
-    return insert.on_conflict_do_update(
-        index_elements=[column.name for column in table.primary_key.columns],
-        set_={name: table.c[name] + insert.excluded[name] for name in amounts},
-    )
-
-
-def _insert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def _begin_s(row: Row, period_s: int) -> int:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
 
-from outrider.ledger_types import LogEntry, LogFilter
-from outrider.metering.ledger import DAY_S
+from outrider.ledger_types import DAY_S, LogEntry, LogFilter
 from outrider.routing_types import Attempt
 from outrider.storage.schema import apps, generations, series
 

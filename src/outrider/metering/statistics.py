@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
 
-from outrider.ledger_types import Activity, AppTokens, Generation, ModelTokens
-from outrider.metering.ledger import DAY_S
+from outrider.ledger_types import DAY_S, Activity, AppTokens, Generation, ModelTokens
 from outrider.metering.pricing import MILLION
 from outrider.routing_types import Attempt
 from outrider.storage.opening import Storage

@@ -268,3 +268,54 @@ app_days = Table(
     Column("tokens", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# What people ask for sums of: everything, one model, provider, key or app. A name is empty where
+# there is none: requests without a key, an app or an answer.
+facets = Table(
+    "facets",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("name", String, nullable=False),
+    UniqueConstraint("kind", "name", name="facet_names"),
+)
+
+
+def _facet() -> Column[int]:
+    return Column("facet", BigInteger, ForeignKey("facets.number"), primary_key=True)
+
+
+def _begin() -> Column[int]:
+    return Column("begin_s", BigInteger, primary_key=True, autoincrement=False)
+
+
+# Facets come first in these keys: one is read over a time, whatever the others have.
+facet_hours = Table("facet_hours", metadata, _facet(), _begin(), *_sums(), sqlite_with_rowid=False)
+
+facet_days = Table("facet_days", metadata, _facet(), _begin(), *_sums(), sqlite_with_rowid=False)
+
+# By the hour.
+facet_errors = Table(
+    "facet_errors",
+    metadata,
+    _facet(),
+    _begin(),
+    Column("origin", String, primary_key=True),  # whose fault it was
+    Column("status", Integer, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Histograms of milliseconds, a column per bucket: adding up is what a database does anyway. Those
+# of everything are by the hour, others by the day: else a ledger of few requests would triple.
+NUM_BUCKETS = 64
+FIRST_TOKEN, DURATION = 0, 1
+facet_times = Table(
+    "facet_times",
+    metadata,
+    _facet(),
+    Column("what", Integer, primary_key=True, autoincrement=False),
+    _begin(),
+    *(Column(f"b{number}", BigInteger, nullable=False) for number in range(NUM_BUCKETS)),
+    sqlite_with_rowid=False,
+)
