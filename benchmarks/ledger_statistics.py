@@ -1,9 +1,10 @@
 """How fast the statistics are over five million requests in SQLite, endpoint by endpoint.
 
 The database is written once, straight into its tables, with a few busy keys and many quiet ones;
---file keeps it for the next time. Each endpoint is then asked through the whole application, but
-for the socket: the first answer on a fresh connection and the median of the others. Usage:
-ledger_statistics.py [--rows N] [--rounds N] [--file FILE] [--out FILE.json]
+--file keeps it for the next time, and --make-only goes on where an earlier run was stopped. The
+sums of facets are made by the migration that fills them. Each endpoint is then asked through the
+whole application, but for the socket: the first answer on a fresh connection and the median of
+the others. Usage: ledger_statistics.py [--rows N] [--rounds N] [--file FILE] [--out FILE.json]
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection, select
 
 from outrider.config import ServerConfig
 from outrider.gateway.catalogue import Catalogue
@@ -29,14 +33,21 @@ from outrider.metering.key_store import add_key
 from outrider.metering.keys import make_key, new_secret
 from outrider.server.app import build_app
 from outrider.storage.database import Database
+from outrider.storage.schema import facets
 
 TARGET_MS = 200
 NUM_DAYS, DAY_S = 120, 86_400
+BLOCK = 500_000
+BACK_FILL = "outrider.storage.migrations.versions.r0005_facets"
 NUM_KEYS, NUM_APPS, NUM_MODELS, NUM_HOSTS, MODELS_PER_KEY = 1000, 200, 60, 6, 3
 SUMS = {
     "hours": "created_ms / 3600000 * 3600, series",
     "days": "created_ms / 86400000 * 86400, series",
 }
+OWN_QUERIES = (
+    "range=24h", "range=7d", "range=7d&group_by=key", "range=30d", "range=30d&group_by=app",
+    "range=90d", "range=90d&group_by=key", f"range=90d&key={5:064x}", f"range=7d&key={5:064x}",
+)  # fmt: skip
 COLUMNS = (
     "id", "series", "price", "created_ms", "request_id", "upstream_id", "session", "user_agent",
     "attempts", "prompt_tokens", "completion_tokens", "cached_tokens", "num_images",
@@ -55,8 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = arguments.file or Path(folder) / "made.db"
-        if not source.exists():
-            make(source, arguments.rows)
+        make(source, arguments.rows)
         if arguments.make_only:
             return
         data = Path(folder) / "data"
@@ -72,25 +82,55 @@ def main() -> None:
 
 
 def make(path: Path, num_rows: int) -> None:
-    """Write a database with requests of the last days up to yesterday."""
+    """Write a database with requests of the last days up to yesterday, as far as it isn't there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     asyncio.run(_migrate(path))
     connection = sqlite3.connect(path, isolation_level=None)
-    for pragma in ("synchronous = OFF", "journal_mode = MEMORY", "cache_size = -400000"):
+    for pragma in ("synchronous = OFF", "cache_size = -400000"):
         connection.execute(f"PRAGMA {pragma}")
-    dice = random.Random(6)
-    connection.execute("BEGIN")
-    _names(connection, dice)
+    if not _has(connection, "series"):
+        _transact(connection, partial(_names, connection, random.Random(6)))
+    (there,) = connection.execute("SELECT count(*) FROM generations").fetchone()
     marks = ", ".join("?" * len(COLUMNS))
     insert = f"INSERT INTO generations ({', '.join(COLUMNS)}) VALUES ({marks})"
-    connection.executemany(insert, _rows(num_rows, dice))
-    _sums(connection)
-    connection.execute("COMMIT")
-    connection.execute("PRAGMA journal_mode = WAL")
+    for first in range(there, num_rows, BLOCK):
+        numbers = range(first, min(first + BLOCK, num_rows))
+        rows = _rows(numbers, num_rows)
+        _transact(connection, partial(connection.executemany, insert, rows))
+        print(f"{numbers.stop:,} requests after {time.perf_counter() - begin:.0f} s", flush=True)
+    if not _has(connection, "days"):
+        _transact(connection, partial(_sums, connection))
+        print(f"sums after {time.perf_counter() - begin:.0f} s", flush=True)
     connection.close()
+    asyncio.run(_back_fill(path))
     size = path.stat().st_size / 2**20
     print(f"{num_rows:,} requests in {time.perf_counter() - begin:.0f} s, {size:,.0f} MiB")
+
+
+def _has(connection: sqlite3.Connection, table: str) -> bool:
+    return connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
+
+
+def _transact(connection: sqlite3.Connection, work: Callable[[], object]) -> None:
+    connection.execute("BEGIN")
+    work()
+    connection.execute("COMMIT")
+
+
+async def _back_fill(path: Path) -> None:
+    """Fill the sums of facets as the migration does."""
+    database = Database(path)
+    await database.open()
+    begin = time.perf_counter()
+
+    def fill(connection: Connection) -> None:
+        if connection.scalar(select(facets.c.number).limit(1)) is None:
+            import_module(BACK_FILL).back_fill(connection)
+            print(f"facets in {time.perf_counter() - begin:.0f} s", flush=True)
+
+    await database.run(fill)
+    await database.close()
 
 
 async def _migrate(path: Path) -> None:
@@ -117,20 +157,23 @@ def _names(connection: sqlite3.Connection, dice: random.Random) -> None:
     )
 
 
-def _rows(num_rows: int, dice: random.Random) -> Iterator[tuple[Any, ...]]:
+def _rows(numbers: range, num_rows: int) -> Iterator[tuple[Any, ...]]:
+    dice = random.Random(numbers.start)
     first_ms = (int(time.time()) // DAY_S - NUM_DAYS) * DAY_S * 1000
     step_ms = NUM_DAYS * DAY_S * 1000 / num_rows
     num_series = NUM_KEYS * MODELS_PER_KEY
     attempts = json.dumps([{"provider": "host1", "model": "maker/model-1", "status": 200}])
     chance = dice.random
-    for number in range(num_rows):
+    for number in numbers:
         share = chance()
         prompt = int(40 + 40_000 * chance() ** 6)
         yield (
             f"gen-1790000000-{number:020d}", 1 + int(num_series * share * share * share), 1,
             first_ms + int(number * step_ms), f"{number:032x}", f"chatcmpl-{number:020d}", "",
             "openai-python", attempts, prompt, 200, prompt // 3, int(share < 0.05), prompt // 10,
-            200 if share < 0.99 else 502, "", "stop", "stop", 120, 2400, 1, 0, 0,
+            200 if share < 0.99 else 502, "" if share < 0.99 else "provider_unavailable",
+            "stop", "stop", int(40 + 4000 * chance() ** 5), int(200 + 60_000 * chance() ** 4),
+            1, 0, 0,
         )  # fmt: skip
 
 
@@ -188,6 +231,13 @@ async def measure(data: Path, rounds: int) -> dict[str, list[float]]:
         "/api/v1/datasets/rankings-daily?modality=tool_calling&context_bucket=10K",
         f"/api/v1/datasets/rankings-daily?{every}&period=week",
         f"/api/v1/datasets/rankings-daily?{every}",
+        *(
+            f"/outrider/v1/statistics/{name}?{query}"
+            for name in ("usage", "latency", "errors")
+            for query in OWN_QUERIES
+        ),
+        f"/outrider/v1/statistics/usage?{every}&group_by=key",
+        f"/outrider/v1/statistics/latency?{every}&group_by=model",
     ]
     results = {}
     for path in paths:

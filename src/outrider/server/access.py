@@ -61,6 +61,7 @@ NEEDS: dict[str, Need] = {
     "/outrider/v1/conversations": "inference",
     "/v1/models": "any",
     "/outrider/v1/requests": "administering",
+    "/outrider/v1/statistics/engines": "administering",  # which work for all keys
     "/outrider/v1/batches": "administering",
     "/outrider/v1/providers": "administering",
     "/client/v4/user/tokens/verify": "any",
@@ -83,6 +84,7 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/outrider/v1/providers/", "administering"),
     ("/outrider/v1/contents/", "any"),
     ("/outrider/v1/conversations/", "inference"),
+    ("/outrider/v1/statistics/", "any"),  # of one's own requests
 )
 OWN_PREFIX = "/outrider/v1/"
 

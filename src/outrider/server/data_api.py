@@ -20,6 +20,7 @@ from outrider.server.conversations import ConversationsApi
 from outrider.server.files import FilesApi
 from outrider.server.generate import Services
 from outrider.server.keys import KeysApi
+from outrider.server.own_statistics import OwnStatisticsApi
 from outrider.server.queued import QueuedApi
 from outrider.server.statistics import StatisticsApi
 from outrider.storage.opening import IN_FOLDER, Storage, open_storage
@@ -40,6 +41,7 @@ class DataApi:
         self.contents = ContentsApi(storage.shared, services.contents, services)
         self.conversations = ConversationsApi(storage.shared, services.config)
         self.statistics = StatisticsApi(storage.shared, ledger, services)
+        self.own_statistics = OwnStatisticsApi(storage.shared, services)
         self._runner = BatchRunner(storage, services)
         self.files = FilesApi(storage, services.config)
         self.batches = BatchesApi(storage, self._runner, services.config)
@@ -50,9 +52,11 @@ class DataApi:
         config = services.config
         self._upkeep = Upkeep(storage.shared, ledger, services.access.budgets)
         self._upkeep.start(config.keep_requests_days, is_shared=config.database_url != IN_FOLDER)
+        self.own_statistics.start()
 
     async def close(self) -> None:
         """Stop what runs and close the folder."""
+        await self.own_statistics.close()
         await self._upkeep.close()
         await self._runner.close()
         await self._access.close()

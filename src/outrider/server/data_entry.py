@@ -61,6 +61,7 @@ OPENROUTER_WORKS: tuple[tuple[str, str, Work], ...] = (
     ("GET", "/api/v1/datasets/app-rankings", lambda api, http: api.statistics.apps(http)),
     ("GET", "/api/v1/datasets/rankings-daily", lambda api, http: api.statistics.models(http)),
 )
+STATISTICS = "/outrider/v1/statistics/"
 OWN_WORKS: tuple[tuple[str, str, Work], ...] = (
     ("GET", "/outrider/v1/requests", lambda api, http: api.administration.requests(http)),
     ("GET", "/outrider/v1/batches", lambda api, http: api.administration.batches(http)),
@@ -75,6 +76,10 @@ OWN_WORKS: tuple[tuple[str, str, Work], ...] = (
     ("DELETE", "/outrider/v1/conversations/{id}", lambda api, http: api.conversations.delete(http)),
     ("DELETE", "/outrider/v1/contents", lambda api, http: api.contents.delete_all(http)),
     ("DELETE", "/outrider/v1/contents/{id}", lambda api, http: api.contents.delete(http)),
+    ("GET", STATISTICS + "usage", lambda api, http: api.own_statistics.usage(http)),
+    ("GET", STATISTICS + "latency", lambda api, http: api.own_statistics.latency(http)),
+    ("GET", STATISTICS + "errors", lambda api, http: api.own_statistics.errors(http)),
+    ("GET", STATISTICS + "engines", lambda api, http: api.own_statistics.engines(http)),
 )
 
 

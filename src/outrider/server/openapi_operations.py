@@ -35,7 +35,7 @@ from outrider.server.openapi_cloudflare import cloudflare_operations
 from outrider.server.openapi_contents import content_operations
 from outrider.server.openapi_conversations import conversation_operations
 from outrider.server.openapi_keys import key_operations
-from outrider.server.openapi_statistics import statistics_operations
+from outrider.server.openapi_statistics import own_statistics_operations, statistics_operations
 from outrider.types import SamplingParams
 
 
@@ -242,6 +242,7 @@ def openapi_json() -> bytes:
         *statistics_operations(),
         *content_operations(),
         *conversation_operations(),
+        *own_statistics_operations(),
         *cloudflare_operations(),
         *administration_operations(),
         *_others(),

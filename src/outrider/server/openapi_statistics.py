@@ -1,14 +1,18 @@
-"""The operations of OpenRouter's accounting and rankings in the OpenAPI document."""
+"""The operations of OpenRouter's accounting and of our own statistics in the OpenAPI document."""
 
 from __future__ import annotations
 
 from outrider.dialects import openrouter_generation
 from outrider.dialects import openrouter_statistics as kinds
+from outrider.dialects import outrider_statistics as own
+from outrider.dialects.openai_answers import ErrorBody
 from outrider.dialects.openrouter_answers import RoutedError
 from outrider.dialects.openrouter_keys import WORKSPACE
+from outrider.server.engine_history import EnginesAnswer
 from outrider.server.openapi import Operation, Schema, Wire, errors
 
 _WIRE = Wire("OpenRouter", errors((400, 401, 403, 404, 500, 503), RoutedError))
+_OWN = Wire("Operating", errors((400, 401, 403, 500, 503), ErrorBody))
 _TEXT: Schema = {"type": "string"}
 _DAY: Schema = {"type": "string", "format": "date"}
 _WINDOW = {"start_date": _DAY, "end_date": _DAY}
@@ -56,5 +60,35 @@ def statistics_operations() -> list[Operation]:
         Operation(
             "GET", datasets + "rankings-daily", "Rank models by tokens, day by day.", _WIRE,
             (kinds.RankingsDaily,), query=_MODELS, statuses=read,
+        ),
+    ]  # fmt: skip
+
+
+_OWN_QUERY: dict[str, Schema] = {
+    "range": {"type": "string", "enum": list(own.RANGES)},
+    **_WINDOW,
+    "group_by": {"type": "string", "enum": list(own.GROUPS)},
+    "key": _TEXT,
+    "format": {"type": "string", "enum": list(own.FORMATS)},
+}
+
+
+def own_statistics_operations() -> list[Operation]:
+    """Give the operations of our own statistics."""
+    below = "/outrider/v1/statistics/"
+
+    def over_a_range(name: str, summary: str, answer: type) -> Operation:
+        statuses = (400, 401, 403, 500, 503)
+        return Operation(
+            "GET", below + name, summary, _OWN, (answer,), query=_OWN_QUERY, statuses=statuses
+        )
+
+    return [
+        over_a_range("usage", "Show tokens, cost and requests by time and group.", own.UsageAnswer),
+        over_a_range("latency", "Show percentiles of times.", own.LatencyAnswer),
+        over_a_range("errors", "Show what failed, and by whose fault.", own.ErrorsAnswer),
+        Operation(
+            "GET", below + "engines", "Show what the engines did in the last minutes.", _OWN,
+            (EnginesAnswer,), statuses=(401, 403, 500, 503),
         ),
     ]  # fmt: skip

@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 ROWS_AT_ONCE = 200_000
 HOUR_S, DAY_S = 3600, 86_400
@@ -171,7 +171,7 @@ class _Page:
 
     def write(self, connection: sa.Connection, facets: dict[int, tuple[int, ...]]) -> None:
         """Add what was counted to the tables."""
-        errors: Counter[tuple[int, ...]] = Counter()
+        errors: Counter[tuple[int, int, str, int]] = Counter()
         for (series, hour_s, origin, status), count in self._errors.items():
             for facet in facets[series]:
                 errors[facet, hour_s, origin, status] += count
