@@ -176,7 +176,7 @@ def test_an_older_ledger_gets_the_facets_that_its_rows_would_have_had(tmp_path: 
     written, _ = read(tmp_path, rows, facets_of, lambda c: None)
     place = SqliteFile(tmp_path / "outrider.db")
     with place.connect() as connection:
-        migrate(connection, place, "0004")
+        migrate(connection, place, "0005")
         migrate(connection, place)
         connection.rollback()
         assert facets_of(connection) == written

@@ -10,6 +10,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from outrider.config import ServerConfig
+from outrider.gateway.catalogue import Catalogue
+from outrider.server.app import build_app
 from outrider.server.web import POLICY, WebPage
 
 SCRIPT = b"console.log(1)\n" * 20
@@ -86,6 +89,16 @@ def test_an_asset_is_sent_compressed_to_who_reads_that(client: TestClient) -> No
 )
 def test_nothing_but_the_files_of_the_page_is_given_out(path: str, client: TestClient) -> None:
     assert client.get(path).status_code == 404
+
+
+def test_the_document_of_the_api_is_small_and_asked_for_again_by_its_tag() -> None:
+    client = TestClient(build_app(ServerConfig(), Catalogue([])))
+    reply = client.get("/openapi.json")
+    assert reply.headers["content-encoding"] == "gzip"
+    assert int(reply.headers["content-length"]) < len(reply.content) / 8
+    assert reply.json()["openapi"].startswith("3.")
+    again = client.get("/openapi.json", headers={"if-none-match": reply.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
 
 
 def test_the_policy_allows_this_origin_only(client: TestClient) -> None:

@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from outrider.config import Configuration, ServerConfig
 from outrider.errors import ConfigError
 from outrider.functions.runner import check_installed
-from outrider.server.app import build_app, encode_error
+from outrider.server.app import api_document, build_app, encode_error
 from outrider.server.connection import server_settings
 from outrider.server.data_entry import DataEntry
 from outrider.server.hosting import Hosting
@@ -100,6 +100,7 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
     try:
         await data.start()  # no request is answered before its key is known
         serving = asyncio.create_task(server.serve(sockets=[listener]))
+        loop.run_in_executor(None, api_document)  # the page's first visitor shan't wait for it
         await asyncio.wait({starting, serving}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             starting.result()  # raises if the model can't be loaded

@@ -7,6 +7,7 @@ Without a build, and to whoever doesn't ask for HTML, `/` is a few lines of text
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import mimetypes
 from collections.abc import Callable
@@ -125,12 +126,21 @@ def read_files(folder: Path) -> dict[str, File]:
     }
 
 
+def compressed(media_type: str, content: bytes) -> File:
+    """Make a file of what the server wrote itself."""
+    # Without a time, so that the same content is the same file.
+    return _file(media_type, {"gzip": gzip.compress(content, mtime=0)}, content)
+
+
 def _read(path: Path) -> File:
     beside = {name: path.with_name(path.name + suffix) for name, suffix in _ENCODINGS}
     forms = {name: file.read_bytes() for name, file in beside.items() if file.is_file()}
-    content = path.read_bytes()
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     # Python learns types from the machine's tables, which may lack this one.
     kind = "text/javascript" if path.suffix == ".js" else kind
+    return _file(kind, forms, path.read_bytes())
+
+
+def _file(media_type: str, forms: dict[str, bytes], content: bytes) -> File:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return File(kind, {**forms, "": content}, etag)
+    return File(media_type, {**forms, "": content}, etag)
