@@ -63,10 +63,27 @@ const SCENES = {
   },
 };
 
+// Pages beside the playground: where they are, and what is done before the picture.
+const PAGES = {
+  docs: ["/docs/postV1ChatCompletions", async (page) => {
+    await page.getByText("Fields of messages").click();
+    await page.getByText("Fields of content").click();
+  }],
+  "docs-answer": ["/docs/postV1ChatCompletions", async (page) => {
+    await page.getByLabel("Stream the answer").check();
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.getByText("complete").waitFor();
+    await page.getByRole("button", { name: "Send" }).scrollIntoViewIfNeeded();
+  }],
+};
+
 const session = await start();
 for (const colorScheme of ["light", "dark"]) {
   for (const [name, scene] of Object.entries(SCENES)) {
     await draw(`${name}-${colorScheme}`, scene, { colorScheme, viewport: { width: 1360, height: 850 } });
+  }
+  for (const [name, [path, scene]] of Object.entries(PAGES)) {
+    await draw(`${name}-${colorScheme}`, scene, { path, colorScheme, viewport: { width: 1360, height: 850 } });
   }
   await draw(`phone-${colorScheme}`, chat, { colorScheme, viewport: { width: 360, height: 740 } });
 }
@@ -74,7 +91,7 @@ await session.close();
 
 async function draw(name, scene, options) {
   await inPage(session, { ...options, allowed: [/./] }, async (page, front) => {
-    await page.getByLabel("Model of the chat").waitFor();
+    if (!options.path) await page.getByLabel("Model of the chat").waitFor();
     await scene(page, front);
     await page.waitForTimeout(250);
     await page.screenshot({ path: `${OUT}/${name}.png` });

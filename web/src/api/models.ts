@@ -8,7 +8,7 @@ export interface Model {
   id: string;
   name: string;
   context_length: number | null;
-  architecture: { input_modalities: string[] };
+  architecture: { input_modalities: string[]; output_modalities?: string[] };
   pricing: { prompt: string; completion: string };
   supported_parameters: string[];
   default_parameters: Record<string, number | null> | null;

@@ -5,4 +5,5 @@ import type { Route } from "./router";
 export const ROUTES: Route[] = [
   { path: "/", label: "Playground", below: /^\/chat\//, load: () => import("../pages/PlaygroundPage") },
   { path: "/models", label: "Models", below: /^\/models\/./, load: () => import("../pages/ModelsPage") },
+  { path: "/docs", label: "API", below: /^\/docs\/./, load: () => import("../pages/DocsPage") },
 ];

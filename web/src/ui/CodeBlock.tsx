@@ -1,5 +1,6 @@
 // A block of code with its language, a button that copies it, and colours once it is complete.
 
+import "../styles/code.css";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { Icon } from "./icons";
 import { memo } from "./memo";
