@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 
+import aiohttp
+
 from outrider.config_providers import Timeouts
 from outrider.dialects.base import Dialect
 from outrider.errors import ProviderError, ProviderTimeout
-from outrider.gateway.http_connection import HttpConnection
-from outrider.gateway.http_pool import ConnectTimeout, HttpPool
 from outrider.gateway.upstream_errors import error_of, retry_after_s
 
 MAX_ERROR_BYTES = 64 << 10
@@ -23,19 +23,23 @@ class Connections:
     """The connections to all providers; made at the first request, closed with the server."""
 
     def __init__(self) -> None:
-        self._pool: HttpPool | None = None
+        self._session: aiohttp.ClientSession | None = None
 
-    def session(self) -> HttpPool:
-        """Give the connections of the running loop."""
-        if self._pool is None:
-            self._pool = HttpPool()
-        return self._pool
+    def session(self) -> aiohttp.ClientSession:
+        """Give the session of the running loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        return self._session
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._pool is not None:
-            await self._pool.close()
-            self._pool = None
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
 
 class RemoteReply:
@@ -45,8 +49,7 @@ class RemoteReply:
         self.is_complete = False  # whether everything was said: then a cut is an end
         self._dialect = dialect
         self._timeouts = timeouts
-        self._pool: HttpPool | None = None
-        self._response: HttpConnection | None = None
+        self._response: aiohttp.ClientResponse | None = None
         self._num_bytes = 0
         self._total_at = 0.0
         self._waits_until = 0.0
@@ -54,7 +57,7 @@ class RemoteReply:
 
     async def open(
         self,
-        session: HttpPool,
+        session: aiohttp.ClientSession,
         url: str,
         body: bytes,
         headers: dict[str, str],
@@ -68,18 +71,21 @@ class RemoteReply:
         self._waits_until = self._total_at
         if is_stream:  # a whole answer sends nothing while it is made
             self._waits_until = min(self._total_at, now + limits.first_event_s)
-        self._pool = session
         try:
-            self._response = await session.post(
-                url, body, headers, self._waits_until, limits.connect_s
-            )
+            async with asyncio.timeout_at(self._waits_until):
+                self._response = await session.post(
+                    url,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s),
+                )
         except TimeoutError as error:
             raise self._too_late(error) from error
-        except (OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ProviderError(f"it can't be reached ({type(error).__name__})") from error
         await self._check_status(self._response)
-        kind = self._response.headers.get(b"content-type", b"").decode("latin-1")
-        return kind.partition(";")[0].strip().lower()
+        return self._response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     async def whole(self, limit: int) -> bytes:
         """Give all that comes; raises `ProviderError` if it is longer than `limit`."""
@@ -94,10 +100,14 @@ class RemoteReply:
     async def next(self) -> bytes:
         """Give the bytes that come next; none at the end."""
         try:
-            return await self._opened().read(self._waits_until)
+            content = self._opened().content
+            if data := content.read_nowait():
+                return data  # it is here, so there is nothing to time
+            async with asyncio.timeout_at(self._waits_until):
+                return await content.readany()
         except TimeoutError as error:
             raise self._too_late(error) from error
-        except OSError as error:
+        except (aiohttp.ClientError, OSError) as error:
             if self.is_complete:
                 return b""
             raise ProviderError(f"the answer broke off ({type(error).__name__})") from error
@@ -105,7 +115,7 @@ class RemoteReply:
     @property
     def is_at_end(self) -> bool:
         """Whether everything has been read."""
-        return self._opened().is_at_end
+        return self._opened().content.at_eof()
 
     def note_event(self) -> None:
         """Time the next event from now on, not from before this one was dealt with."""
@@ -119,23 +129,22 @@ class RemoteReply:
 
     def close(self) -> None:
         """Give the connection back, or cut it if the reply isn't complete."""
-        if self._response is not None and self._pool is not None:
-            self._pool.release(self._response)
+        if self._response is not None:
+            self._response.release()
 
-    async def _check_status(self, response: HttpConnection) -> None:
+    async def _check_status(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 200:
             return
         try:
             body = await self.whole(MAX_ERROR_BYTES)
         except ProviderError:
             body = b""
-        wait = response.headers.get(b"retry-after")
-        wait_s = retry_after_s(None if wait is None else wait.decode("latin-1"), time.time())
+        wait_s = retry_after_s(response.headers.get("retry-after"), time.time())
         raise error_of(self._dialect, response.status, body, wait_s)
 
     def _too_late(self, error: TimeoutError) -> ProviderTimeout:
         limits = self._timeouts
-        if isinstance(error, ConnectTimeout):
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
             return ProviderTimeout(f"no connection within {limits.connect_s:g} s")
         if self._waits_until >= self._total_at:
             return ProviderTimeout(f"no complete answer within {limits.total_s:g} s")
@@ -143,6 +152,6 @@ class RemoteReply:
             return ProviderTimeout(f"nothing more came within {limits.idle_s:g} s")
         return ProviderTimeout(f"no answer began within {limits.first_event_s:g} s")
 
-    def _opened(self) -> HttpConnection:
+    def _opened(self) -> aiohttp.ClientResponse:
         assert self._response is not None
         return self._response
