@@ -10,6 +10,7 @@ import pytest
 
 from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.health import Health
+from outrider.gateway.provider import watched
 from outrider.routing_types import Caller
 from outrider.server.exchange import Exchange
 from outrider.server.metrics import Metrics
@@ -26,7 +27,7 @@ async def events() -> AsyncGenerator[Event, None]:
 
 def watch_all(exchange: Exchange, metrics: Metrics) -> list[Event]:
     async def run() -> list[Event]:
-        return [event async for event in exchange.watch(events(), metrics)]
+        return [event async for event in watched(events(), [exchange.watcher(metrics)])]
 
     return asyncio.run(run())
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from outrider.metering.answer_count import AnswerCount
 from outrider.metering.journal import Slot
 from outrider.metering.pricing import cost_of
 from outrider.metering.records import MAX_ATTEMPTS, Closed, Counts, Opened, Row, cut
@@ -31,7 +32,6 @@ from outrider.types import (
 
 MAX_COUNT = 2**40  # what a hostile host may claim; costs and sums stay in 64 bits
 MAX_ROWS_BEFORE_START = 10_000
-CHARS_PER_TOKEN = 4  # about, where nobody counts them
 STATUS_CANCELLED = 499  # the caller left: nginx's word for it
 
 
@@ -167,36 +167,19 @@ class Account:
 
     async def watch(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """Pass on the events of one answer, counted, with what they cost."""
-        before = self.counts
-        counting = _Round(before.completion_tokens)
-        self._is_complete = False
-        self._finish_reason = self._native_reason = ""
-        # Of a whole answer nothing is handed on before its end.
-        slot = self._slot if self._opened.is_streamed else None
+        answer = self.answer()
         try:
             async for event in events:
-                match event:
-                    case TextDelta() | ToolCallDelta():
-                        if self._first_token_ms is None:
-                            self._first_token_ms = self._elapsed_ms()
-                        counting.add(event)
-                        if slot is not None:
-                            slot.count_completion(counting.total)
-                    case Started():
-                        self._start(event, counting)
-                    case Finished():
-                        counting.add(event)
-                        self._finish_reason = event.finish_reason
-                        self._native_reason = event.native_reason
-                    case Completed():
-                        event = self._complete(counting.stated(event), before)
-                        self._is_estimated |= counting.is_unstated
-                yield event
+                yield answer.take(event)
         finally:
-            if not self._is_complete:
-                self._cut(before, counting)
-            self._has_tool_calls |= counting.has_tool_calls
+            answer.end(is_whole=self._is_complete)
             await events.aclose()
+
+    def answer(self) -> AnswerMeter:
+        """Begin to count an answer, for who passes its events on and watches them in other ways."""
+        self._is_complete = False
+        self._finish_reason = self._native_reason = ""
+        return AnswerMeter(self)
 
     def count_vectors(self, embeddings: Embeddings) -> int:
         """Count an answer without events; gives what it costs in microusd."""
@@ -237,13 +220,15 @@ class Account:
             tokens = self.counts.prompt_tokens + self.counts.completion_tokens
             self._reservation.settle(self.counts.cost_microusd, tokens)
 
-    def _start(self, started: Started, counting: _Round) -> None:
+    def _start(self, started: Started, counting: AnswerCount) -> None:
         """Take note of who answers; what a request of before its end costs nobody is charged."""
         self._started = started
         self._price = self._trace.price
         counting.prompt_tokens = started.prompt_tokens or self._trace.prompt_tokens_estimate
         counting.is_prompt_estimated = not started.prompt_tokens
-        if self._slot is not None:
+        # A host that says its tokens at the end gives a whole answer at once, with its end.
+        is_at_once = not self._opened.is_streamed and not started.prompt_tokens
+        if self._slot is not None and not is_at_once:
             counts = msgspec.structs.replace(self.counts)
             counts.prompt_tokens += counting.prompt_tokens
             self._slot.count(counts)
@@ -263,7 +248,7 @@ class Account:
         self._is_complete = True
         return msgspec.structs.replace(event, cost_microusd=used.cost_microusd)
 
-    def _cut(self, before: Counts, counting: _Round) -> None:
+    def _cut(self, before: Counts, counting: AnswerCount) -> None:
         """Count what there was of an answer that was cut; it has no usage."""
         if not counting.is_begun:
             return
@@ -303,6 +288,46 @@ class Account:
         return round((time.perf_counter() - self._begin_s) * 1000)
 
 
+class AnswerMeter:
+    """Counts the events of one answer: `take` each before it is handed on, then `end`."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._before = account.counts
+        self._counting = AnswerCount(self._before.completion_tokens)
+        # Of a whole answer nothing is handed on before its end.
+        self._slot = account._slot if account._opened.is_streamed else None
+
+    def take(self, event: Event) -> Event:
+        """Count an event and give it back; the last one says what the answer costs."""
+        account, counting = self._account, self._counting
+        match event:
+            case TextDelta() | ToolCallDelta():
+                if account._first_token_ms is None:
+                    account._first_token_ms = account._elapsed_ms()
+                counting.add(event)
+                if self._slot is not None:
+                    self._slot.count_completion(counting.total)
+            case Started():
+                account._start(event, counting)
+            case Finished():
+                counting.add(event)
+                account._finish_reason = event.finish_reason
+                account._native_reason = event.native_reason
+            case Completed():
+                event = account._complete(counting.stated(event), self._before)
+                account._is_estimated |= counting.is_unstated
+        return event
+
+    def end(self, *, is_whole: bool) -> None:
+        """Take what there was of an answer that was cut: then its usage didn't come."""
+        del is_whole
+        account, counting = self._account, self._counting
+        if not account._is_complete:
+            account._cut(self._before, counting)
+        account._has_tool_calls |= counting.has_tool_calls
+
+
 class _Metered:
     def __init__(self, generator: Generator, account: Account) -> None:
         self._generator = generator
@@ -310,50 +335,6 @@ class _Metered:
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         return self._account.watch(self._generator.generate(request))
-
-
-class _Round:
-    """Counts the events of one answer while its usage isn't known."""
-
-    def __init__(self, completion_tokens: int) -> None:
-        self.total = completion_tokens  # with what was counted before
-        self.prompt_tokens = 0
-        self.is_begun = False
-        self.is_prompt_estimated = True
-        self.has_tool_calls = False
-        self.is_unstated = False  # the answer ended without its usage
-        self._before = completion_tokens
-        self._num_chars = 0
-        self._is_counted = False  # the host says how many tokens an event has
-
-    def add(self, event: TextDelta | ToolCallDelta | Finished) -> None:
-        """Count an event; one token if the host doesn't say, which is what most hosts send."""
-        self.is_begun = True
-        self.has_tool_calls |= isinstance(event, ToolCallDelta)
-        if event.num_tokens:
-            self._is_counted = True
-            self.total += event.num_tokens
-        elif not self._is_counted and not isinstance(event, Finished):
-            self.total += 1
-            text = event.text if isinstance(event, TextDelta) else event.arguments
-            self._num_chars += len(text)
-
-    def stated(self, event: Completed) -> Completed:
-        """Give the end with a usage: counted here if the host states none, else it would be free.
-
-        A whole answer is one event, so its length counts if that is more.
-        """
-        usage = event.usage
-        if usage.prompt_tokens or usage.completion_tokens or not self.is_begun:
-            return event
-        self.is_unstated = True
-        least = -(-self._num_chars // CHARS_PER_TOKEN)
-        counted = Usage(self.prompt_tokens, max(self.total - self._before, least))
-        return msgspec.structs.replace(event, usage=counted)
-
-    @property
-    def is_estimated(self) -> bool:
-        return not self._is_counted or self.is_prompt_estimated
 
 
 def _is_insured(counts: Counts, closed: Closed) -> bool:

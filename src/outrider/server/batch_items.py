@@ -135,7 +135,7 @@ class ItemRunner:
         self, call: GenerateCall, exchange: Exchange, row_id: str
     ) -> tuple[bytes, Usage]:
         opening = partial(open_repeatable, row_id=row_id)
-        events = await begin(self._services, exchange, call.decoded, opening)
+        events = await begin(self._services, exchange, call.decoded, opening, is_timed=False)
         async with aclosing(events):
             answer = await collect(events)
         return call.encode(answer), answer.usage

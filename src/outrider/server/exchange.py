@@ -9,7 +9,6 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator
 
 from outrider.metering.meter import Account
 from outrider.routing_types import Caller, Trace
@@ -40,35 +39,14 @@ class Exchange:
         self.error_code = ""
         self.session = ""  # what the caller calls the conversation
         self.account: Account | None = None  # once it is routed
-        self._begin = time.perf_counter()
-        self._ttft_s: float | None = None
+        self.begin_s = time.perf_counter()
+        self.ttft_s: float | None = None
         self._usage: Usage | None = None
-        self._reasons: list[str] = []
+        self.reasons: list[str] = []
 
-    async def watch(
-        self, events: AsyncGenerator[Event, None], metrics: Metrics
-    ) -> AsyncGenerator[Event, None]:
-        """Pass events on, taking their times and counts."""
-        itl_s = metrics.itl_s.of(self.model)
-        last: dict[int, float] = {}
-        try:
-            async for event in events:
-                match event:
-                    case TextDelta() | ToolCallDelta():
-                        now = time.perf_counter()
-                        if self._ttft_s is None:
-                            self._ttft_s = now - self._begin
-                            metrics.ttft_s.of(self.model).observe(self._ttft_s)
-                        if event.index in last:
-                            itl_s.observe(now - last[event.index])
-                        last[event.index] = now
-                    case Finished():
-                        self._reasons.append(event.finish_reason)
-                    case Completed():
-                        self._usage = event.usage
-                yield event
-        finally:
-            await events.aclose()
+    def watcher(self, metrics: Metrics) -> TimesWatcher:
+        """Give what takes the times and counts of the answer's events."""
+        return TimesWatcher(self, metrics)
 
     def count(self, usage: Usage) -> None:
         """Take note of the tokens of an answer without events."""
@@ -108,9 +86,9 @@ class Exchange:
             "-" if usage is None else usage.prompt_tokens,
             "-" if usage is None else usage.completion_tokens,
             "-" if usage is None else usage.cached_tokens,
-            "-" if self._ttft_s is None else f"{self._ttft_s:.3f}",
-            time.perf_counter() - self._begin,
-            ",".join(self._reasons) or "-",
+            "-" if self.ttft_s is None else f"{self.ttft_s:.3f}",
+            time.perf_counter() - self.begin_s,
+            ",".join(self.reasons) or "-",
             self.error_code or "-",
             self.attempts or "-",
             self.caller.key[:KEY_DIGITS] or "-",
@@ -118,6 +96,38 @@ class Exchange:
         # As `logger.info` does, which looks for the line of code that calls it each time.
         record = logger.makeRecord(logger.name, logging.INFO, "", 0, _LINE, values, None)
         logger.handle(record)
+
+
+class TimesWatcher:
+    """Takes the times of one answer's events; see `Watcher`."""
+
+    def __init__(self, exchange: Exchange, metrics: Metrics) -> None:
+        self._exchange = exchange
+        self._ttft_s = metrics.ttft_s.of(exchange.model)
+        self._itl_s = metrics.itl_s.of(exchange.model)
+        self._last: dict[int, float] = {}  # of each choice
+
+    def take(self, event: Event) -> Event:
+        """Note an event."""
+        exchange = self._exchange
+        match event:
+            case TextDelta() | ToolCallDelta():
+                now = time.perf_counter()
+                last = self._last.get(event.index)
+                if last is not None:
+                    self._itl_s.observe(now - last)
+                elif exchange.ttft_s is None:
+                    exchange.ttft_s = now - exchange.begin_s
+                    self._ttft_s.observe(exchange.ttft_s)
+                self._last[event.index] = now
+            case Finished():
+                exchange.reasons.append(event.finish_reason)
+            case Completed():
+                exchange.count(event.usage)
+        return event
+
+    def end(self, *, is_whole: bool) -> None:
+        """Do nothing: the exchange is finished by who began it."""
 
 
 def new_request_id() -> str:

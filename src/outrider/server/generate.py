@@ -26,7 +26,7 @@ from outrider.functions.runner import FunctionRunner
 from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.embedding_router import EmbeddingRouter
 from outrider.gateway.embeddings import EmbeddingCatalogue
-from outrider.gateway.provider import checked
+from outrider.gateway.provider import GrammarCheck, Watcher, watched
 from outrider.gateway.router import Router
 from outrider.metering.content_writer import ContentWriter
 from outrider.metering.meter import STATUS_CANCELLED, Account, Meter
@@ -86,9 +86,17 @@ Opening = Callable[[Meter, Exchange, GenerationRequest], Account]
 
 
 async def begin(
-    services: Services, exchange: Exchange, decoded: Decoded, opening: Opening
+    services: Services,
+    exchange: Exchange,
+    decoded: Decoded,
+    opening: Opening,
+    *,
+    is_timed: bool = True,
 ) -> AsyncGenerator[Event, None]:
-    """Route a request, fetch its images and open its account; gives its events, checked."""
+    """Route a request, fetch its images and open its account; gives its events, checked.
+
+    Their times are taken unless nobody waits for them.
+    """
     request = decoded.request
     names = (request.model,) if decoded.models is None else decoded.models
     provider = services.router.route(names, decoded.routing, exchange.caller, exchange.trace)
@@ -96,8 +104,15 @@ async def begin(
     request = await services.images.fetch(request)
     num_choices = max(1, len(request.prompts)) * request.sampling.n
     account = opening(services.meter, exchange, request)
-    events = services.functions.generate(account.metered(provider), request)
-    events = checked(events, num_choices)
+    watchers: list[Watcher] = [GrammarCheck(num_choices)]
+    if is_timed:
+        watchers.append(exchange.watcher(services.metrics))
+    if request.functions:  # several answers, each of which is counted
+        events = services.functions.generate(account.metered(provider), request)
+    else:
+        events = provider.generate(request)
+        watchers.insert(0, account.answer())
+    events = watched(events, watchers)
     if not exchange.caller.io_logging:
         return events
     recorder = Recorder(account.id, exchange.caller.key, exchange.created_s)
@@ -181,9 +196,7 @@ class _Answer:
             ),
         )
         del body  # it may hold megabytes of images
-        events = exchange.watch(
-            await begin(self._services, exchange, decoded, open_account), self._services.metrics
-        )
+        events = await begin(self._services, exchange, decoded, open_account)
         async with aclosing(events):
             if decoded.request.stream:
                 await self._stream(events, decoded)
