@@ -78,6 +78,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     keep_results_h: int = 24
     drain_timeout_s: int = 30
     log_level: str = "info"
+    tracing: str = "off"
 
 
 class FileSettings(NamedTuple):

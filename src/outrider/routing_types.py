@@ -7,8 +7,8 @@ per million tokens is 80,000.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -95,6 +95,24 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return not self.allowed_models or any(name in self.allowed_models for name in names)
 
 
+class AttemptSpan(Protocol):
+    """One try, for who follows requests over several machines."""
+
+    headers: dict[str, str]  # what the host is told
+
+    def end(self, attempt: Attempt, tokens: tuple[int, int] | None, reasons: Sequence[str]) -> None:
+        """Say what came of it: tokens of prompt and answer if it is complete, finish reasons."""
+        ...
+
+
+class Spans(Protocol):
+    """Takes the tries of one request."""
+
+    def attempt(self, provider: str, model: str, base_url: str) -> AttemptSpan:
+        """Begin a try; the model is named as the host calls it."""
+        ...
+
+
 class Trace:
     """What is noted of one request while it is routed; belongs to that request alone."""
 
@@ -105,3 +123,4 @@ class Trace:
         self.price = Price()
         self.prompt_tokens_estimate = 0  # counted before the request was sent
         self.first_event_s: float | None = None  # after the attempt that answers began
+        self.spans: Spans | None = None  # None: nobody follows

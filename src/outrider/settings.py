@@ -206,6 +206,12 @@ SERVER_SETTINGS = (
         "Least important log lines shown",
         choices=("debug", "info", "warning", "error"),
     ),
+    Setting(
+        "tracing",
+        "off",
+        "Where spans of requests go; otlp is a collector that OTEL_* variables name",
+        choices=("off", "otlp"),
+    ),
 )
 
 STORE_SETTINGS = (Setting("home", DEFAULT_HOME, "Folder of pulled models and packed weights"),)

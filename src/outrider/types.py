@@ -93,6 +93,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             _check_range(f"logit_bias.{token_id}", bias, -100.0, 100.0)
 
 
+def _too_many(param: str, count: int, most: int) -> InvalidRequest:
+    text = f"{param} has {count:,} entries; at most {most:,} are allowed"
+    return InvalidRequest(text, param)
+
+
 def _check_range(
     name: str, value: float, low: float, high: float, *, open_low: bool = False
 ) -> None:
@@ -226,21 +231,15 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     reject_if_busy: bool = False  # refuse what would have to wait for others
     cache_salt: str = ""  # prefix-cache blocks are shared only between equal salts
     is_background: bool = False  # nobody waits for the answer: others come first
+    trace_headers: dict[str, str] = {}  # which trace it belongs to, for other machines
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.prompts):
             raise InvalidRequest("send either messages or a prompt, not both and not neither")
         if len(self.messages) > MAX_MESSAGES:
-            raise InvalidRequest(
-                f"messages has {len(self.messages):,} entries; at most {MAX_MESSAGES:,} are "
-                "allowed",
-                "messages",
-            )
+            raise _too_many("messages", len(self.messages), MAX_MESSAGES)
         if len(self.prompts) > MAX_PROMPTS:
-            raise InvalidRequest(
-                f"prompt has {len(self.prompts)} entries; at most {MAX_PROMPTS} are allowed",
-                "prompt",
-            )
+            raise _too_many("prompt", len(self.prompts), MAX_PROMPTS)
         if len(self.prompts) * self.sampling.n > MAX_CHOICES * 2:
             raise InvalidRequest(
                 f"{len(self.prompts)} prompts with n = {self.sampling.n} are more than "
@@ -359,6 +358,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     param: str = "input"  # the field of the request that holds the texts
     dimensions: int | None = None  # None: all of the model's
     pooling: Literal["mean", "cls"] | None = None  # None: the model's own
+    trace_headers: dict[str, str] = {}  # see `GenerationRequest`
 
     def __post_init__(self) -> None:
         if not self.texts:

@@ -190,6 +190,8 @@ def serving(
             await app.state.data.start()
         await server.serve(sockets=[listener])
         await app.state.data.close()
+        if app.state.tracing is not None:
+            await asyncio.to_thread(app.state.tracing.close)
         if close is not None:
             await close()
 

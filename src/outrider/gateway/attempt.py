@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import msgspec
+
 from outrider.errors import ModelNotFound, OutriderError, ProviderError
 from outrider.gateway.call_quality import CallCheck
 from outrider.gateway.endpoint import Endpoint
 from outrider.gateway.health import Health
-from outrider.routing_types import Attempt, Trace
+from outrider.routing_types import Attempt, AttemptSpan, Trace
 from outrider.types import (
     Completed,
     Event,
@@ -24,6 +26,7 @@ from outrider.types import (
     Usage,
 )
 
+_NOTED = (Completed, Finished)
 MAX_HELD = 64  # events of a stream that nobody sees; whoever sends more is taken to answer
 
 
@@ -40,6 +43,11 @@ class EndpointTry:
         self._upstream_id = ""
         self._calls: CallCheck | None = None  # of a request with tools
         self._is_over = False
+        self._reasons: list[str] = []
+        self._span: AttemptSpan | None = None
+        if trace.spans is not None:
+            upstream = endpoint.upstream_model or endpoint.model
+            self._span = trace.spans.attempt(endpoint.host.name, upstream, endpoint.host.base_url)
         trace.provider = endpoint.host.name
         trace.model = endpoint.model
         trace.price = endpoint.price
@@ -51,10 +59,12 @@ class EndpointTry:
         """Stream the endpoint's answer; `holds_all` gives nothing out before it is complete."""
         held: list[Event] = []
         self._calls = CallCheck(request.tools) if request.tools else None
+        if self._span is not None:
+            request = msgspec.structs.replace(request, trace_headers=self._span.headers)
         try:
             async with aclosing(self.endpoint.provider.generate(request)) as events:
                 async for event in events:
-                    if self._position is None or isinstance(event, Completed):
+                    if self._position is None or isinstance(event, _NOTED):
                         self._note(event)
                     if self._calls is not None and isinstance(event, ToolCallDelta | Finished):
                         self._calls.add(event)
@@ -90,6 +100,8 @@ class EndpointTry:
             self._upstream_id = event.upstream_id
         if isinstance(event, Completed):
             self.usage = event.usage
+        elif isinstance(event, Finished):
+            self._reasons.append(event.finish_reason)
 
     def _succeed(self) -> None:
         self._is_over = True
@@ -122,6 +134,10 @@ class EndpointTry:
             duration_ms=round(1000 * self._try.duration_s),
             upstream_id=self._upstream_id,
         )
+        if self._is_over and self._span is not None:
+            usage = self.usage
+            tokens = None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+            self._span.end(attempt, tokens, self._reasons)
         if self._position is None:
             self._position = len(self._trace.attempts)
             self._trace.attempts.append(attempt)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import aclosing
 
+import msgspec
+
 from outrider.errors import OutriderError
 from outrider.gateway.attempt import EndpointTry
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEndpoint
@@ -99,9 +101,11 @@ class EmbeddingTry(EndpointTry):
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Give the endpoint's answer; raises its failure."""
         assert isinstance(self.endpoint, EmbeddingEndpoint)
+        if self._span is not None:
+            request = msgspec.structs.replace(request, trace_headers=self._span.headers)
         try:
             embeddings = await self.endpoint.embedder.embed(request)
-            self._upstream_id = embeddings.upstream_id
+            self.usage, self._upstream_id = embeddings.usage, embeddings.upstream_id
             self._try.answer()
             self._succeed()
             return embeddings

@@ -26,6 +26,7 @@ class Host:
     is_local: bool = True  # an engine of this server; has a supervisor and needs no breaker
     collects_data: bool = False  # may store prompts or train on them
     has_zero_retention: bool = True
+    base_url: str = ""  # empty: this server
     max_concurrent: int | None = None  # requests that run at a time; None: no limit
     requests_per_minute: int | None = None
     region: str | None = None  # where data stays: eu or us

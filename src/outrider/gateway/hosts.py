@@ -86,6 +86,7 @@ def host_of(config: ProviderConfig) -> Host:
         display_name=config.display_name,
         is_local=is_local,
         collects_data=table.collects_data,
+        base_url=table.base_url,
         has_zero_retention=is_local if keeps_nothing is None else keeps_nothing,
         max_concurrent=table.max_concurrent,
         requests_per_minute=table.requests_per_minute,

@@ -47,7 +47,8 @@ class RemoteProvider:
         reply = answer.reply
         try:
             session, is_stream = self._connections.session(), call.request.stream
-            kind = await reply.open(session, call.url, body, self._headers, is_stream=is_stream)
+            headers = self._headers | request.trace_headers
+            kind = await reply.open(session, call.url, body, headers, is_stream=is_stream)
             answer.begin(kind)
             while not check.is_completed:
                 for event in await answer.read():

@@ -42,7 +42,8 @@ class RemoteEmbeddings:
         reply = RemoteReply(call.dialect, self.upstream.timeouts)
         try:
             session = self._connections.session()
-            kind = await reply.open(session, call.url, call.body, self._headers)
+            headers = self._headers | request.trace_headers
+            kind = await reply.open(session, call.url, call.body, headers)
             if kind not in ("", "application/json"):
                 raise ProviderError(f"the answer is of the type {kind[:80]}, not one of this wire")
             body = await reply.whole(HEAD_BYTES + VECTOR_BYTES * len(request.texts))

@@ -105,6 +105,7 @@ def build_app(
     app.direct = {route.path: _guarded(services, route.endpoint) for route in generating}
     app.state.data = data  # whoever runs the application starts and closes it
     app.state.health = services.router.health
+    app.state.tracing = services.tracing  # closed with it
     return app
 
 

@@ -52,6 +52,8 @@ class ItemRunner:
         """Run an item until it has a result; raises `StorageError` only."""
         dialect = wire.dialect(batch)
         exchange = Exchange(dialect.name, f"{batch.endpoint}#{batch.id}")
+        if self._services.tracing is not None:
+            self._services.tracing.begin(exchange, {})
         try:
             exchange.caller = self._services.access.batch_caller(batch.owner)
             call = await self._read(wire, batch, item, exchange)
@@ -67,6 +69,8 @@ class ItemRunner:
         finally:
             if exchange.status == 0 and exchange.account is not None:
                 exchange.account.abandon()  # it will be run again
+            if exchange.status == 0 and exchange.span is not None:
+                exchange.span.end(exchange, None, ())
         exchange.finish(self._services.metrics)
         return ItemResult(
             position=item.position,
@@ -122,6 +126,8 @@ class ItemRunner:
     async def _embed(
         self, request: EmbeddingRequest, exchange: Exchange, row_id: str
     ) -> Embeddings:
+        if exchange.span is not None:
+            exchange.span.asked("embeddings", request.model)
         router = self._services.embedding_router
         routed = router.route((request.model,), Routing(), exchange.caller, exchange.trace)
         exchange.model = routed.name

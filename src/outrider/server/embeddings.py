@@ -86,6 +86,8 @@ class _Answer:
 
     async def _embed(self, request: EmbeddingRequest, routing: Routing = ANYWHERE) -> Embeddings:
         exchange = self._exchange
+        if exchange.span is not None:
+            exchange.span.asked("embeddings", request.model)
         router = self._services.embedding_router
         routed = router.route((request.model,), routing, exchange.caller, exchange.trace)
         exchange.model = routed.name

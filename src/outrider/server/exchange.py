@@ -9,11 +9,15 @@ import logging
 import os
 import time
 import uuid
+from typing import TYPE_CHECKING
 
 from outrider.metering.meter import Account
 from outrider.routing_types import Caller, Trace
 from outrider.server.metrics import Metrics
 from outrider.types import Completed, Event, Finished, TextDelta, ToolCallDelta, Usage
+
+if TYPE_CHECKING:
+    from outrider.server.tracing import RequestSpan
 
 logger = logging.getLogger("outrider.access")
 
@@ -39,6 +43,7 @@ class Exchange:
         self.error_code = ""
         self.session = ""  # what the caller calls the conversation
         self.account: Account | None = None  # once it is routed
+        self.span: RequestSpan | None = None  # None: requests aren't traced
         self.begin_s = time.perf_counter()
         self.ttft_s: float | None = None
         self._usage: Usage | None = None
@@ -71,6 +76,8 @@ class Exchange:
                 ("cached", usage.cached_tokens),
             ):
                 metrics.tokens.add((self.model, kind), count)
+        if self.span is not None:
+            self.span.end(self, usage, self.reasons)
         self._log()
 
     def _log(self) -> None:

@@ -39,6 +39,7 @@ from outrider.server.keep_alive import Silence, kept_alive
 from outrider.server.metrics import Metrics
 from outrider.server.recording import Recorder
 from outrider.server.replies import limit_headers, reply, reply_headers, start_reply
+from outrider.server.tracing import Tracing, make_tracing
 from outrider.types import Event, GenerationRequest
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Services:
     meter: Meter
     contents: ContentWriter
     embedding_router: EmbeddingRouter
+    tracing: Tracing | None
 
     @classmethod
     def of(
@@ -79,6 +81,7 @@ class Services:
             Meter(access.budgets),
             ContentWriter(config.keep_contents_days),
             EmbeddingRouter(embeddings, router),
+            make_tracing(config),
         )
 
 
@@ -99,6 +102,8 @@ async def begin(
     """
     request = decoded.request
     names = (request.model,) if decoded.models is None else decoded.models
+    if exchange.span is not None:
+        exchange.span.asked("text_completion" if request.prompts else "chat", *names[:1])
     provider = services.router.route(names, decoded.routing, exchange.caller, exchange.trace)
     exchange.model, exchange.session = provider.name, decoded.routing.session
     request = await services.images.fetch(request)
@@ -143,6 +148,8 @@ class GenerateRoute:
         """Answer one request and account for it."""
         headers = Headers(scope=scope)
         exchange = Exchange(self._dialect.name, scope["path"], caller_of(scope))
+        if self._services.tracing is not None:
+            self._services.tracing.begin(exchange, headers)
         answer = self.answer(exchange, send)
         try:
             with self._services.access.running(exchange.caller) as ending:

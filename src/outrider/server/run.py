@@ -30,6 +30,7 @@ from outrider.server.connection import server_settings
 from outrider.server.data_entry import DataEntry
 from outrider.server.hosting import Hosting
 from outrider.server.image_hosts import ImageHosts
+from outrider.server.tracing import check_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ def serve(settings: Configuration, packed_path: Path | None, on_ready: OnReady) 
     server_config = settings.server
     if server_config.functions:
         check_installed()
+    check_tracing(server_config)
     ImageHosts(server_config.image_hosts)  # refuses a list that can't be used, before all else
     hosting = Hosting(settings, packed_path)
     listener = listen(server_config)
@@ -116,6 +118,8 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
             await serving
         await data.close()
         await hosting.close()
+        if app.state.tracing is not None:
+            await asyncio.to_thread(app.state.tracing.close)
 
 
 def make_server(app: Starlette, config: ServerConfig) -> Server:
