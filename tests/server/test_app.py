@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from gateway.fake_client import FakeClient, make_provider, short_answers
 from outrider.errors import (
@@ -17,7 +19,7 @@ from outrider.errors import (
     EngineOverloaded,
     InvalidRequest,
 )
-from outrider.server.app import Application
+from outrider.server.app import Application, fail
 from outrider.types import GenerationRequest, Started, TextDelta
 from server.scripted import (
     MODEL,
@@ -182,6 +184,13 @@ def test_a_bug_becomes_a_500_without_a_traceback(
     assert any(record.exc_info for record in caplog.records), "the log has the traceback"
     provider.script = lambda request: [InvalidRequest("fine")]
     assert server.ask("POST", path, BODIES[path]).status == 400
+
+
+def test_a_path_writes_nothing_else_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    scope = {"type": "http", "method": "GET", "path": "/v1/\x1b[2J\r\nok", "query_string": b""}
+    http = Request({**scope, "headers": [(b"host", b"h")], "scheme": "http", "server": None})
+    asyncio.run(fail(http, RuntimeError("no")))
+    assert caplog.messages == ["GET /v1/?[2Jok failed"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from outrider.server.embeddings import (
     EmbeddingsRoute,
     RunRoute,
 )
-from outrider.server.exchange import new_request_id
+from outrider.server.exchange import new_request_id, printable
 from outrider.server.generate import GenerateRoute, Services
 from outrider.server.guard import Guard
 from outrider.server.health import health_of
@@ -222,7 +222,7 @@ async def refuse_path(http: Request, error: Exception) -> Response:
 
 async def fail(http: Request, error: Exception) -> Response:
     """Answer after a bug of ours; the traceback goes to the log only."""
-    logger.error("%s %s failed", http.method, http.url.path, exc_info=error)
+    logger.error("%s %s failed", http.method, printable(http.url.path), exc_info=error)
     failure = EngineFailed(f"the server failed ({type(error).__name__}); its log says why")
     return _error(_dialect_of(http.url.path), failure)
 

@@ -24,7 +24,7 @@ from outrider.dialects.base import Dialect
 from outrider.errors import ConfigError, OutriderError, RequestTimeout, StorageError
 from outrider.metering.meter import STATUS_CANCELLED
 from outrider.server.body import ClientGone
-from outrider.server.exchange import new_request_id
+from outrider.server.exchange import new_request_id, printable
 from outrider.server.generate import Services
 from outrider.server.replies import reply_headers
 
@@ -150,7 +150,7 @@ class DataEntry:
             if isinstance(error, RequestTimeout):  # else its connection would be kept
                 headers["connection"] = "close"
             if isinstance(error, StorageError):
-                logger.error("%s %s: %s", http.method, http.url.path, error.message)
+                logger.error("%s %s: %s", http.method, printable(http.url.path), error.message)
             return Response(body, status, headers)
         del headers["content-type"]  # a file has its own
         reply.headers.update(headers)

@@ -87,7 +87,7 @@ class Exchange:
         values = (
             self.request_id,
             self.wire,
-            _printable(self.path),
+            printable(self.path),
             self.status,
             self.model or "-",
             "-" if usage is None else usage.prompt_tokens,
@@ -159,6 +159,7 @@ class _RandomBytes:
 _RANDOM = _RandomBytes()
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
+    """Give the beginning of a path as it can stand in a log: on one line, without control codes."""
     path = path[:200].replace(" ", "?")
     return path if path.isprintable() else "".join(c if c.isprintable() else "?" for c in path)
