@@ -12,11 +12,12 @@ from metering.books import Books, opened, routed, with_books
 from metering.clock import Clock
 from metering.test_keys import key
 from outrider.errors import PaymentRequired
+from outrider.ledger_types import DAY_S
 from outrider.metering import upkeep
 from outrider.metering.budgets import Budgets, periods_of
 from outrider.metering.keyring import Keyring
 from outrider.metering.keys import Key
-from outrider.metering.ledger import DAY_S, Numbers, add_rows
+from outrider.metering.ledger import Numbers, add_rows
 from outrider.metering.records import Closed, Counts, Row
 from outrider.metering.upkeep import Upkeep
 from outrider.routing_types import Caller

@@ -15,9 +15,9 @@ import time
 from sqlalchemy import Connection, case, delete, func, select
 
 from outrider.errors import StorageError
+from outrider.ledger_types import DAY_S
 from outrider.metering.budgets import Budgets, Periods, Spent, periods_of
 from outrider.metering.keyring import Clock
-from outrider.metering.ledger import DAY_S
 from outrider.metering.writer import LedgerWriter
 from outrider.storage.opening import Storage
 from outrider.storage.schema import days, generations, series

@@ -11,8 +11,8 @@ from outrider.dialects import openrouter_generation as record
 from outrider.dialects import openrouter_statistics as wire
 from outrider.errors import NotFound
 from outrider.gateway.endpoint import Host
+from outrider.ledger_types import DAY_S
 from outrider.metering import statistics
-from outrider.metering.ledger import DAY_S
 from outrider.metering.statistics import Days, Slice
 from outrider.metering.writer import LedgerWriter
 from outrider.server.access import caller_of
