@@ -16,7 +16,16 @@ from outrider.metering.key_store import add_key
 from outrider.routing_types import Price
 from outrider.types import Completed, Finished, GenerationRequest, Started, TextDelta, Usage
 from server.keyed import bearer, database_of, secret_key
-from server.scripted import MODEL, Running, ScriptedProvider, Step, raw_post, serving, wait_until
+from server.scripted import (
+    MODEL,
+    Running,
+    ScriptedProvider,
+    Step,
+    raw_post,
+    serving,
+    silent,
+    wait_until,
+)
 from server.test_ledger import ledger_of
 from storage.records import run
 
@@ -151,3 +160,26 @@ def test_a_client_that_leaves_pays_for_what_it_got_and_frees_the_rest(tmp_path: 
         provider.script = six_tokens
         assert chat(server, "s") == 402
         assert own(server, "s")["limit_remaining"] == pytest.approx(400e-6)
+
+
+def test_a_storm_of_clients_that_leave_at_every_stage_leaves_nothing_reserved(
+    tmp_path: Path,
+) -> None:
+    run(database_of(tmp_path), lambda c: add_key(c, secret_key("s", limit_microusd=80 * COST)))
+    everything = {**CHAT, "max_tokens": 80 * CHAT["max_tokens"]}
+
+    def script(asked: GenerationRequest) -> Iterator[Step]:
+        is_of_the_storm = asked.sampling.max_tokens == CHAT["max_tokens"]
+        return iter(silent(asked)) if is_of_the_storm else six_tokens(asked)
+
+    provider = ScriptedProvider(script)
+    body = json.dumps({**CHAT, "stream": True}).encode()
+    request = raw_post("/v1/chat/completions", body, "authorization: Bearer s")
+    with serve(tmp_path, provider) as server:
+        for number in range(100):
+            share = number % 4 + 1  # a part of the head, of the body, or all of it
+            with server.connect(request[: len(request) * share // 4]):
+                if number % 16 == 3:
+                    wait_until(lambda: provider.num_running > 0)
+        path = "/v1/chat/completions"
+        wait_until(lambda: server.ask("POST", path, everything, **bearer("s")).status == 200)
