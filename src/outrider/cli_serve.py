@@ -10,6 +10,7 @@ import typer
 
 from outrider.cli_settings import progress_bar, with_settings
 from outrider.config import Configuration, changed
+from outrider.machine import ask_for_files
 from outrider.settings import NO_MODEL, SETTINGS
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from outrider.checkpoints.packed_format import Header
 
 logger = logging.getLogger(__name__)
+
+OTHER_FILES = 128  # of the database, the journal, the engine and their like
 
 ModelName = Annotated[
     str | None,
@@ -49,7 +52,20 @@ def serve(
 
     given = ", ".join(f"{key} = {value!r}" for key, value in changed(settings).items())
     logger.info("settings: %s", given or "all defaults")
+    _make_room(settings.server.max_connections)
     run_server(settings, packed_path, announce)
+
+
+def _make_room(max_connections: int) -> None:
+    """Ask for the files that every connection and the host behind it need."""
+    wanted = 2 * max_connections + OTHER_FILES
+    if (allowed := ask_for_files(wanted)) < wanted:
+        logger.warning(
+            "this process may open %d files, too few for %d connections and the hosts behind them; "
+            "raise the limit (ulimit -n) or lower --max-connections",
+            allowed,
+            max_connections,
+        )
 
 
 def announce(address: str, model: str) -> None:

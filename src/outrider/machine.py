@@ -1,7 +1,7 @@
-"""What this machine lets the process use: cores and memory, containers' limits included.
+"""What this machine lets the process use: cores, memory and files, containers' limits included.
 
 Linux only in the details; elsewhere the answers are the plain ones of the operating system.
-It measures and never decides; the one thing it does is to hand freed memory back.
+It measures and never decides; what it does is to hand freed memory back, and to ask for files.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import resource
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -65,6 +66,22 @@ def _field(text: str, name: str) -> int:
         if len(words) >= 2 and words[0] == name and words[1].isdigit():
             return int(words[1])
     return 0
+
+
+def ask_for_files(wanted: int) -> int:
+    """Let this process open so many files, if the system's limit allows it; give how many it may.
+
+    Connections are files, and 1,024 is what most shells allow at first.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # macOS has one more limit
+        return soft
+    return most
 
 
 def trim_heap() -> None:
