@@ -59,6 +59,7 @@ class ModelListing(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[EndpointCard, ...]
     created_s: int = 0
     defaults: Mapping[str, float] = {}  # its own sampling defaults
+    makes_embeddings: bool = False  # and no text
 
     @property
     def context_length(self) -> int | None:

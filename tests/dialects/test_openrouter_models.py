@@ -165,9 +165,24 @@ def test_models_are_sorted_by_the_tokens_they_used() -> None:
         assert names == ["smollm2-135m-instruct", "new", SCOUT.name]
 
 
+VECTORS = ModelListing(
+    name="all-minilm-l6-v2", endpoints=(EndpointCard(host=HERE),), makes_embeddings=True
+)
+
+
+def test_embedding_models_are_listed_where_they_are_asked_for() -> None:
+    check(encode_model(VECTORS), "Model")
+    assert VECTORS.name not in listed((*CARDS, VECTORS))
+    assert listed((*CARDS, VECTORS), output_modalities="embeddings") == [VECTORS.name]
+    assert len(listed((*CARDS, VECTORS), output_modalities="all")) == 4
+
+
 def test_models_are_counted_by_their_outputs() -> None:
-    for query, count in (({}, 3), ({"output_modalities": "image"}, 0), ({"q": "scout"}, 3)):
-        body = json.loads(encode_count(CARDS, query))
+    wanted = {"image": 0, "embeddings": 1, "all": 4, "text,embeddings": 4}
+    queries = [({}, 3), ({"q": "scout"}, 3)]
+    queries += [({"output_modalities": outputs}, count) for outputs, count in wanted.items()]
+    for query, count in queries:
+        body = json.loads(encode_count((*CARDS, VECTORS), query))
         check(body, "ModelsCountResponse")
         assert body == {"data": {"count": count}}
 

@@ -39,6 +39,7 @@ PUBLIC = {
     "/api/v1/model/{model:path}",
     "/api/v1/models/{model:path}/endpoints",
     "/api/v1/models/count",
+    "/api/v1/embeddings/models",
     "/api/v1/endpoints/zdr",
     "/api/v1/providers",
     "/workers-ai/models/{slug}/{file}",

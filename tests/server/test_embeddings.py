@@ -105,6 +105,14 @@ def test_embedding_models_are_listed_and_shown(server: Running) -> None:
     names = [model["id"] for model in server.ask("GET", "/v1/models").json()["data"]]
     assert names == ["fake-model", MODEL]
     assert server.ask("GET", f"/v1/models/{MODEL}").json()["id"] == MODEL
+    (row,) = server.ask("GET", "/api/v1/embeddings/models").json()["data"]
+    assert (row["id"], row["supported_parameters"]) == (MODEL, [])
+    assert row["architecture"]["output_modalities"] == ["embeddings"]
+    assert server.ask("GET", f"/api/v1/model/{MODEL}").json()["data"] == row
+    (text,) = server.ask("GET", "/api/v1/models").json()["data"]
+    assert text["id"] == "fake-model"
+    (host,) = server.ask("GET", f"/api/v1/models/{MODEL}/endpoints").json()["data"]["endpoints"]
+    assert host["provider_name"] == "Outrider"
 
 
 @pytest.mark.parametrize(

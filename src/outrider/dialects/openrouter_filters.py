@@ -81,7 +81,7 @@ def _models_of(query: Mapping[str, str]) -> Test:
             text in model.name.lower()
             and parameters <= model.supported_parameters
             and inputs <= ({"text", "image"} if model.reads_images else {"text"})
-            and bool(outputs & {"text", "all"})
+            and bool(outputs & {"embeddings" if model.makes_embeddings else "text", "all"})
             and (not authors or author in authors)
             and family in model.name.lower()
         )

@@ -191,10 +191,11 @@ def _endpoint(model: ModelListing, card: EndpointCard, *, shows_speed: bool) -> 
 
 def _architecture(model: ModelListing) -> Object:
     inputs = ["text", "image"] if model.reads_images else ["text"]
+    output = "embeddings" if model.makes_embeddings else "text"
     return {
-        "modality": f"{'+'.join(inputs)}->text",
+        "modality": f"{'+'.join(inputs)}->{output}",
         "input_modalities": inputs,
-        "output_modalities": ["text"],
+        "output_modalities": [output],
         "tokenizer": tokenizer_of(model.name),
         "instruct_type": None,
     }

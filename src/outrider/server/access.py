@@ -48,6 +48,7 @@ NEEDS: dict[str, Need] = {
     "/docs": "nothing",
     "/api/v1/models": "nothing",  # public on OpenRouter
     "/api/v1/models/user": "any",
+    "/api/v1/embeddings/models": "nothing",
     "/api/v1/endpoints/zdr": "nothing",
     "/api/v1/providers": "nothing",
     "/metrics": "management",

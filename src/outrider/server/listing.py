@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from outrider.dialects.capabilities import CAPABILITIES, supported_parameters
 from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.embeddings import EmbeddingEndpoint
 from outrider.gateway.endpoint import Endpoint, Host
 from outrider.gateway.health import Health
 from outrider.gateway.provider import as_local
@@ -23,18 +24,24 @@ def listing_of(entry: Entry, health: Health) -> ModelListing:
         created_s=entry.created_s,
         endpoints=tuple(_endpoint(endpoint, health) for endpoint in entry.endpoints),
         defaults={} if local is None else local.card.defaults,
+        makes_embeddings=isinstance(entry.endpoints[0], EmbeddingEndpoint),
     )
 
 
-def hosts_of(catalogue: Catalogue) -> list[HostCard]:
+def hosts_of(*catalogues: Catalogue) -> list[HostCard]:
     """Give the cards of all hosts, each once, in the order in which they are asked."""
-    hosts = {endpoint.host.name: endpoint.host for endpoint in catalogue.endpoints}
+    hosts: dict[str, Host] = {}
+    for catalogue in catalogues:
+        for endpoint in catalogue.endpoints:
+            hosts.setdefault(endpoint.host.name, endpoint.host)
     return [_host(host) for host in hosts.values()]
 
 
 def _endpoint(endpoint: Endpoint, health: Health) -> EndpointCard:
     local = as_local(endpoint.provider)
     parameters = endpoint.supported_parameters
+    if isinstance(endpoint, EmbeddingEndpoint):
+        parameters = frozenset()
     return EndpointCard(
         host=_host(endpoint.host),
         price=endpoint.price,

@@ -159,11 +159,14 @@ def _openrouter_lists() -> list[Operation]:
     own = {"query": _PAGES, "statuses": (400, 401)}
     count, mine = "Count the served models.", "List the models that the caller's key may use."
     shown = "Show one model, also by an alias or with a variant."
+    vectors = "List the models that make embeddings."
+    paged = {"query": _PAGES, "statuses": (400,)}
     private = "List the hosts of all models that keep nothing."
     return [
         get(listed, "/api/v1/models", "List the served models.", kinds.RoutedModels, **models),
         get(listed, "/api/v1/models/count", count, kinds.ModelsCount, **counted),
         get(wire, "/api/v1/models/user", mine, kinds.RoutedModels, **own),
+        get(listed, "/api/v1/embeddings/models", vectors, kinds.RoutedModels, **paged),
         get(listed, "/api/v1/endpoints/zdr", private, kinds.PrivateEndpoints),
         get(listed, "/api/v1/model/{model}", shown, kinds.OneRoutedModel, statuses=(404,)),
         get(

@@ -5,6 +5,7 @@ Open to everybody, as on the service; how fast a host is, only those with a key 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 
@@ -30,6 +31,7 @@ from outrider.server.replies import reply_headers
 logger = logging.getLogger(__name__)
 
 MODELS = "/api/v1/models"
+EMBEDDING_MODELS = "/api/v1/embeddings/models"
 RSS = "application/rss+xml"
 _PAGES = ("offset", "limit")
 
@@ -49,6 +51,7 @@ class OpenRouterPages:
             Route(MODELS + "/user", self.own_models),
             Route(MODELS + "/{model:path}/endpoints", self.endpoints),
             Route("/api/v1/model/{model:path}", self.model),
+            Route(EMBEDDING_MODELS, self.embedding_models),
             Route("/api/v1/endpoints/zdr", self.private_endpoints),
             Route("/api/v1/providers", self.providers),
         ]
@@ -64,6 +67,13 @@ class OpenRouterPages:
         query = {name: http.query_params[name] for name in _PAGES if name in http.query_params}
         return await self._list(http, self._listed(entries), MODELS + "/user", query)
 
+    async def embedding_models(self, http: Request) -> Response:
+        """List the models that make embeddings."""
+        entries = self._services.embeddings.entries
+        query = {name: http.query_params[name] for name in _PAGES if name in http.query_params}
+        query["output_modalities"] = "embeddings"
+        return await self._list(http, self._listed(entries), EMBEDDING_MODELS, query)
+
     async def count(self, http: Request) -> Response:
         """Say how many models are served."""
         return _json(openrouter_models.encode_count(self._listed(), http.query_params))
@@ -76,8 +86,9 @@ class OpenRouterPages:
 
     def _listed(self, entries: Iterable[Entry] | None = None) -> list[ModelListing]:
         services = self._services
-        wanted = services.catalogue.entries if entries is None else entries
-        return [listing_of(entry, services.router.health) for entry in wanted]
+        if entries is None:
+            entries = (*services.catalogue.entries, *services.embeddings.entries)
+        return [listing_of(entry, services.router.health) for entry in entries]
 
     async def _list(
         self,
@@ -133,16 +144,17 @@ class OpenRouterPages:
     async def providers(self, http: Request) -> Response:
         """List all hosts."""
         del http
-        return _json(openrouter_models.encode_providers(hosts_of(self._services.catalogue)))
+        hosts = hosts_of(self._services.catalogue, self._services.embeddings)
+        return _json(openrouter_models.encode_providers(hosts))
 
     def _find(self, http: Request) -> ModelListing | None:
         """Find the model of a path, also by an alias or with a variant."""
-        services = self._services
-        try:
-            entry = services.catalogue.find(*spellings(http.path_params["model"]))
-        except ModelNotFound:  # a 404 here, where requests that name such a model get a 400
-            return None
-        return listing_of(entry, services.router.health)
+        services, names = self._services, spellings(http.path_params["model"])
+        for catalogue in (services.catalogue, services.embeddings):
+            # Not found is a 404 here, where requests that name such a model get a 400.
+            with contextlib.suppress(ModelNotFound):
+                return listing_of(catalogue.find(*names), services.router.health)
+        return None
 
 
 def _nothing(http: Request) -> Response:
