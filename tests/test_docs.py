@@ -265,6 +265,7 @@ def test_settings_files_of_the_pages_are_read_and_served(example: str, tmp_path:
         *("docs/administration.md", "docs/cli.md", "docs/keys.md", "docs/batches.md"),
         "docs/conversations.md",
         "docs/statistics.md",
+        "docs/model-pages.md",
         *WIRE_PAGES,
     ),
 )

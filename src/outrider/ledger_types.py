@@ -114,6 +114,25 @@ class ModelTokens(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
 
 
+class ModelPeriod(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model did in an hour or a day."""
+
+    begin_s: int
+    requests: int = 0
+    failures: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class ModelApp(msgspec.Struct, frozen=True, kw_only=True):
+    """What one app used of one model."""
+
+    title: str
+    url: str
+    requests: int
+    tokens: int
+
+
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One request as a list of them shows it."""
 

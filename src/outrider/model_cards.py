@@ -12,6 +12,39 @@ import msgspec
 from outrider.routing_types import Price
 
 
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody measured of a model, as published; never measured or guessed here."""
+
+    benchmark: str
+    score: float
+    unit: str = "%"
+    setting: str = ""  # which weights and how they were asked
+    source: str  # a number without one isn't shown
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model wherever it runs; None or empty where nothing was published."""
+
+    title: str
+    author: str
+    summary: str
+    license: str
+    license_url: str
+    released: str  # YYYY-MM-DD
+    hugging_face_id: str
+    source: str  # where all of this was published
+    knowledge_cutoff: str | None = None  # YYYY-MM
+    parameters: int | None = None
+    active_parameters: int | None = None  # for each token, where only some of them work
+    architecture: str = ""
+    trained_context: int | None = None
+    trained_tokens: int | None = None
+    languages: tuple[str, ...] = ()
+    scores: tuple[Score, ...] = ()
+    strengths: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+
 class HostCard(msgspec.Struct, frozen=True, kw_only=True):
     """One host; addresses and countries are as its operator wrote them."""
 
@@ -60,6 +93,7 @@ class ModelListing(msgspec.Struct, frozen=True, kw_only=True):
     created_s: int = 0
     defaults: Mapping[str, float] = {}  # its own sampling defaults
     makes_embeddings: bool = False  # and no text
+    facts: ModelFacts | None = None  # for a model that is recognised by its name
 
     @property
     def context_length(self) -> int | None:

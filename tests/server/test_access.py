@@ -43,6 +43,7 @@ PUBLIC = {
     "/api/v1/endpoints/zdr",
     "/api/v1/providers",
     "/workers-ai/models/{slug}/{file}",
+    "/outrider/v1/models/{model:path}",
     "/chat/{conversation}",
     *PAGES,
     *(f"{path}/{{rest:path}}" for path in PAGES),

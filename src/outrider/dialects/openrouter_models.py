@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from outrider.dialects.openrouter_filters import select, whole_number
-from outrider.model_cards import EndpointCard, HostCard, ModelListing
+from outrider.model_cards import EndpointCard, HostCard, ModelFacts, ModelListing
 from outrider.routing_types import Price
 
 Object = dict[str, Any]
@@ -102,7 +102,7 @@ def encode_model(model: ModelListing) -> Object:
         "canonical_slug": model.name,
         "name": model.name,
         "created": model.created_s,
-        "description": "",
+        "description": "" if model.facts is None else model.facts.summary,
         "context_length": model.context_length,
         "architecture": _architecture(model),
         "pricing": _pricing(model.cheapest.price),
@@ -116,6 +116,16 @@ def encode_model(model: ModelListing) -> Object:
         "default_parameters": defaults or None,
         "supported_voices": None,
         "links": {"details": f"/api/v1/models/{model.name}/endpoints"},
+        **({} if model.facts is None else _published(model.facts)),
+    }
+
+
+def _published(facts: ModelFacts) -> Object:
+    """Write what the service has fields for; its dates are whole days."""
+    cutoff = facts.knowledge_cutoff
+    return {
+        "hugging_face_id": facts.hugging_face_id,
+        "knowledge_cutoff": f"{cutoff}-01" if cutoff else None,
     }
 
 
@@ -125,7 +135,7 @@ def encode_endpoints(model: ModelListing, *, shows_speed: bool) -> bytes:
         "id": model.name,
         "name": model.name,
         "created": model.created_s,
-        "description": "",
+        "description": "" if model.facts is None else model.facts.summary,
         "architecture": _architecture(model),
         "endpoints": [_endpoint(model, card, shows_speed=shows_speed) for card in model.endpoints],
     }

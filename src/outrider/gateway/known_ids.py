@@ -7,6 +7,7 @@ models of their own and get no ids here. The operator's aliases win over these.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _IDS: dict[str, tuple[str, ...]] = {
     "llama-4-scout-17b-16e-instruct": (
@@ -31,8 +32,13 @@ _PACKING = re.compile(
 
 def known_ids(name: str) -> tuple[str, ...]:
     """Give the ids that hosted services have for the model of this name."""
+    return _IDS.get(recognised(name, _IDS) or "", ())
+
+
+def recognised(name: str, models: Iterable[str]) -> str | None:
+    """Give which of some models a name stands for, whoever packed it; None: another one."""
     last = re.sub(r"[\s_]+", "-", name.strip().rpartition("/")[2].lower())
-    for model, ids in _IDS.items():
+    for model in models:
         if last.startswith(model) and _PACKING.fullmatch(last, len(model)):
-            return ids
-    return ()
+            return model
+    return None

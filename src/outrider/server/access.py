@@ -80,6 +80,8 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/assets/", "nothing"),
     ("/api/v1/keys/", "managing"),
     ("/api/v1/datasets/", "any"),
+    ("/outrider/v1/models/", "nothing"),  # published facts
+    ("/outrider/v1/use/", "any"),
     ("/v1/models/", "any"),
     ("/outrider/v1/batches/", "administering"),
     ("/outrider/v1/providers/", "administering"),

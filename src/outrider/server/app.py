@@ -41,6 +41,7 @@ from outrider.server.generate import GenerateRoute, Services
 from outrider.server.guard import Guard
 from outrider.server.health import health_of
 from outrider.server.metrics import CONTENT_TYPE
+from outrider.server.model_pages import ModelPages
 from outrider.server.openapi_operations import openapi_json
 from outrider.server.openrouter_pages import OpenRouterPages
 from outrider.server.own_endpoints import ProvidersApi
@@ -97,6 +98,7 @@ def build_app(
             *WorkersAiRoutes(services).routes(),
             *OpenRouterPages(services, data).routes(),
             *ProvidersApi(services).routes(),
+            *ModelPages(services).routes(),
             *pages.routes(),
         ],
         exception_handlers={HTTPException: refuse_path, Exception: fail},

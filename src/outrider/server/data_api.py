@@ -20,6 +20,7 @@ from outrider.server.conversations import ConversationsApi
 from outrider.server.files import FilesApi
 from outrider.server.generate import Services
 from outrider.server.keys import KeysApi
+from outrider.server.model_use import ModelUseApi
 from outrider.server.own_statistics import OwnStatisticsApi
 from outrider.server.queued import QueuedApi
 from outrider.server.statistics import StatisticsApi
@@ -46,6 +47,7 @@ class DataApi:
         self.files = FilesApi(storage, services.config)
         self.batches = BatchesApi(storage, self._runner, services.config)
         self.keys = KeysApi(storage.shared, services.access, services.config)
+        self.model_use = ModelUseApi(storage.shared, ledger, services)
         self.administration = AdministrationApi(storage, ledger, self._runner, services.access)
         self.queued = QueuedApi(storage, self._runner, services)
         self._runner.start()

@@ -63,6 +63,7 @@ OPENROUTER_WORKS: tuple[tuple[str, str, Work], ...] = (
 )
 STATISTICS = "/outrider/v1/statistics/"
 OWN_WORKS: tuple[tuple[str, str, Work], ...] = (
+    ("GET", "/outrider/v1/use/{model:path}", lambda api, http: api.model_use.show(http)),
     ("GET", "/outrider/v1/requests", lambda api, http: api.administration.requests(http)),
     ("GET", "/outrider/v1/batches", lambda api, http: api.administration.batches(http)),
     (

@@ -12,6 +12,7 @@ from outrider.gateway.endpoint import Endpoint, Host
 from outrider.gateway.health import Health
 from outrider.gateway.provider import as_local
 from outrider.model_cards import EndpointCard, HostCard, ModelListing, Shown
+from outrider.server.model_facts import facts_of
 
 _EVERYTHING = supported_parameters(CAPABILITIES["local"])
 
@@ -25,6 +26,7 @@ def listing_of(entry: Entry, health: Health) -> ModelListing:
         endpoints=tuple(_endpoint(endpoint, health) for endpoint in entry.endpoints),
         defaults={} if local is None else local.card.defaults,
         makes_embeddings=isinstance(entry.endpoints[0], EmbeddingEndpoint),
+        facts=facts_of((entry.name, *entry.aliases)),
     )
 
 

@@ -35,6 +35,7 @@ from outrider.server.openapi_cloudflare import cloudflare_operations
 from outrider.server.openapi_contents import content_operations
 from outrider.server.openapi_conversations import conversation_operations
 from outrider.server.openapi_keys import key_operations
+from outrider.server.openapi_models import model_operations
 from outrider.server.openapi_statistics import own_statistics_operations, statistics_operations
 from outrider.types import SamplingParams
 
@@ -248,6 +249,7 @@ def openapi_json() -> bytes:
         *own_statistics_operations(),
         *cloudflare_operations(),
         *administration_operations(),
+        *model_operations(),
         *_others(),
     ]
     return msgspec.json.encode(document(operations, __version__))

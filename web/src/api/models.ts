@@ -7,8 +7,11 @@ import { OFFLINE, type Problem, problemOf } from "./problems";
 export interface Model {
   id: string;
   name: string;
+  description?: string;
+  created?: number;
   context_length: number | null;
   architecture: { input_modalities: string[]; output_modalities?: string[] };
+  top_provider?: { max_completion_tokens: number | null };
   pricing: { prompt: string; completion: string };
   supported_parameters: string[];
   default_parameters: Record<string, number | null> | null;

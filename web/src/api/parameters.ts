@@ -16,6 +16,8 @@ export interface Parameter {
   help: string;
 }
 
+/** The document itself, for whoever shows more of it. */
+export const apiDocument = signal<Document | null>(null);
 export const parameters = signal<Parameter[]>([]);
 /** The fields that each path's body may have, for samples of code on other wires. */
 export const fieldsByPath = signal<Record<string, string[]>>({});
@@ -45,6 +47,7 @@ export async function loadParameters(): Promise<void> {
 }
 
 export function readDocument(document: Document): void {
+  apiDocument.value = document;
   fieldsByPath.value = fieldsOf(document);
   const found = new Map<string, Parameter>();
   for (const [name, schema] of Object.entries(bodyProperties(document, CHAT_PATH))) {

@@ -11,9 +11,11 @@ export const WIRES: Record<Wire, string> = {
   openai: "OpenAI", openrouter: "OpenRouter", "workers-ai": "Workers AI", dataoorts: "Dataoorts",
 };
 export const LANGUAGES: Record<Language, string> = { curl: "curl", python: "Python", typescript: "TypeScript" };
+/** What each language is called where code gets its colours. */
+export const HIGHLIGHTED: Record<Language, string> = { curl: "bash", python: "python", typescript: "typescript" };
 
 const RUN_PATH = "/client/v4/accounts/{account_id}/ai/run/{model}";
-const PATHS: Record<Wire, string> = {
+export const PATHS: Record<Wire, string> = {
   openai: "/v1/chat/completions",
   openrouter: "/api/v1/chat/completions",
   "workers-ai": RUN_PATH,

@@ -5,7 +5,8 @@ import { fieldsByPath } from "../api/parameters";
 import { requestBody } from "../chat/body";
 import { thread } from "../chat/store";
 import { branch } from "../chat/tree";
-import { type Language, LANGUAGES, sample, type Wire, WIRES } from "../code/samples";
+import { HIGHLIGHTED, type Language, LANGUAGES, sample, type Wire, WIRES } from "../code/samples";
+import { Choice } from "./Choice";
 import { CodeBlock } from "./CodeBlock";
 import { draft } from "./Composer";
 import { Dialog } from "./Dialog";
@@ -13,7 +14,6 @@ import type { Message } from "../chat/types";
 
 const wire = signal<Wire>("openai");
 const language = signal<Language>("curl");
-const HIGHLIGHTED: Record<Language, string> = { curl: "bash", python: "python", typescript: "typescript" };
 
 export function CodeDialog() {
   const body = requestBody(thread.value, asked());
@@ -40,16 +40,4 @@ function asked(): Message[] {
   }
   const last = messages.findLastIndex(({ role }) => role !== "assistant");
   return messages.slice(0, last + 1);
-}
-
-function Choice<Name extends string>({ label, names, chosen, choose }: {
-  label: string; names: Record<Name, string>; chosen: Name; choose: (name: Name) => void;
-}) {
-  return (
-    <div class="segments" role="group" aria-label={label}>
-      {(Object.entries(names) as [Name, string][]).map(([name, shown]) => (
-        <button key={name} type="button" aria-pressed={name === chosen} onClick={() => choose(name)}>{shown}</button>
-      ))}
-    </div>
-  );
 }

@@ -23,3 +23,18 @@ export function ago(time: number): string {
   if (days < 1) return new Date(time).toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit" });
   return days < 7 ? `${days} d ago` : new Date(time).toLocaleDateString("en", { day: "numeric", month: "short" });
 }
+
+/** A large number in short: 1.2 K, 109 B. */
+export function short(value: number): string {
+  return new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: value < 1e12 ? 1 : 0 }).format(value);
+}
+
+/** The price of a million tokens, from that of one as the catalogue has it. */
+export function perMillion(price: string): string {
+  const value = Number(price) * 1_000_000;
+  return value === 0 ? "free" : `$${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 4 })}`;
+}
+
+export function percent(share: number): string {
+  return share === 1 ? "100 %" : `${(100 * share).toFixed(share > 0.995 ? 2 : 1)} %`;
+}

@@ -12,6 +12,7 @@ export interface Plot {
 
 /** Draw into an element; `onPoint` hears which place of the series the pointer is over. */
 export function draw(element: HTMLElement, properties: ChartProperties, onPoint: (at: number | null) => void): Plot {
+  const start = performance.now();
   const { times, series, kind = "lines", height = 200 } = properties;
   const width = () => Math.max(120, element.clientWidth);
   const heights = kind === "bars" ? stacked(series.map(({ values }) => values)) : series.map(({ values }) => values);
@@ -20,8 +21,12 @@ export function draw(element: HTMLElement, properties: ChartProperties, onPoint:
   // The tallest of a stack is drawn first, so that the others stand before it.
   const order = kind === "bars" ? heights.map((_, at) => at).reverse() : heights.map((_, at) => at);
   const data = [pick(times), ...order.map((at) => pick(heights[at]!))] as uPlot.AlignedData;
-  const options = optionsOf(properties, { width: width(), height, order }, (at) => onPoint(at === null ? null : places[at]!));
+  // Bars thinner than a few pixels are an area to the eye, and much faster drawn as one.
+  const hasBars = kind === "bars" && times.length <= width() / 4;
+  const options = optionsOf(properties, { width: width(), height, order, hasBars }, (at) => onPoint(at === null ? null : places[at]!));
   element.textContent = "";
+  // For the test of how long a chart takes.
+  options.hooks!.ready = [() => performance.measure("outrider.chart", { start })];
   const plot = new uPlot(options, data, element);
   const observer = new ResizeObserver(() => plot.setSize({ width: width(), height }));
   observer.observe(element);
@@ -37,10 +42,12 @@ interface Size {
   width: number;
   height: number;
   order: number[]; // of the series, the first at the back
+  hasBars: boolean;
 }
 
 function optionsOf(properties: ChartProperties, size: Size, onPoint: (at: number | null) => void): uPlot.Options {
   const { kind = "lines", range, show = String } = properties;
+  const { hasBars } = size;
   const color = colors();
   const axis = { stroke: color("--faint"), font: `12px ${color("--sans")}`, grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
   const bars = uPlot.paths.bars!({ size: [0.7, 40], radius: 0.1 });
@@ -50,13 +57,12 @@ function optionsOf(properties: ChartProperties, size: Size, onPoint: (at: number
     tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "UTC"), // days of the ledger are UTC
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, points: { show: kind === "lines" } },
-    scales: { x: { range: kind === "bars" ? aroundBars : undefined }, y: { range: (_, min, max) => spread(min, max, range) } },
+    scales: { x: { range: hasBars ? aroundBars : undefined }, y: { range: (_, min, max) => spread(min, max, range) } },
     axes: [axis, { ...axis, size: 62, values: (_, values) => values.map((value) => show(value)) }],
     series: [{}, ...size.order.map((at): uPlot.Series => {
       const stroke = color(`--chart-${at + 1}`);
-      return kind === "bars"
-        ? { stroke, fill: stroke, width: 0, paths: bars, points: { show: false } }
-        : { stroke, width: 1.5, points: { size: 5 } };
+      if (kind === "lines") return { stroke, width: 1.5, points: { size: 5 } };
+      return { stroke, fill: stroke, width: 0, points: { show: false }, ...(hasBars ? { paths: bars } : {}) };
     })],
     hooks: { setCursor: [(plot) => onPoint(plot.cursor.idx ?? null)] },
   };

@@ -1,0 +1,130 @@
+"""What a model's page shows beyond OpenRouter's catalogue: published facts, and how it was used.
+
+Own endpoints that no other service has, so plain JSON in snake_case with errors in OpenAI's form.
+Times are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from outrider.dialects.openrouter_filters import whole_number
+from outrider.ledger_types import ModelApp, ModelPeriod
+from outrider.model_cards import ModelFacts, ModelListing
+
+DEFAULT_DAYS, MAX_DAYS = 30, 366
+HOURS = 72  # of the chart of uptime
+MAX_APPS = 20
+_DAY_S, _HOUR_S = 86_400, 3600
+
+
+class ModelPage(msgspec.Struct, kw_only=True):
+    """What is known of a model wherever it runs; `facts` is null for one that isn't recognised."""
+
+    id: str
+    aliases: list[str]
+    facts: ModelFacts | None
+
+
+class DayRow(msgspec.Struct):
+    """One day of a model; failures are those of the server and of hosts, never the caller's."""
+
+    day: str
+    requests: int
+    failures: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class HourRow(msgspec.Struct):
+    """One hour of a model; `uptime` is the share that didn't fail, null if nobody asked."""
+
+    begin: str
+    requests: int
+    failures: int
+    uptime: float | None
+
+
+class AppRow(msgspec.Struct):
+    """One app that used a model; title and address are the app's own words."""
+
+    title: str
+    url: str
+    requests: int
+    tokens: int
+
+
+class ModelUse(msgspec.Struct, kw_only=True):
+    """How a model was used: every day and hour is there, the last ones running still."""
+
+    model: str
+    as_of: str
+    days: list[DayRow]
+    hours: list[HourRow]
+    apps: list[AppRow]
+
+
+class Window(NamedTuple):
+    """From when on something is wanted; both are the begin of a period."""
+
+    first_day_s: int
+    first_hour_s: int
+    now_s: int
+
+
+def read_window(query: Mapping[str, str], now_s: float) -> Window:
+    """Read which days are wanted; raises `InvalidRequest`."""
+    num_days = whole_number(query, "days", DEFAULT_DAYS, 1, MAX_DAYS)
+    now = int(now_s)
+    return Window(
+        now // _DAY_S * _DAY_S - (num_days - 1) * _DAY_S,
+        now // _HOUR_S * _HOUR_S - (HOURS - 1) * _HOUR_S,
+        now,
+    )
+
+
+def encode_page(model: ModelListing, names: Iterable[str]) -> ModelPage:
+    """Give the page of a model."""
+    aliases = [name for name in names if name != model.name]
+    return ModelPage(id=model.name, aliases=aliases, facts=model.facts)
+
+
+def encode_use(
+    model: str,
+    window: Window,
+    days: Iterable[ModelPeriod],
+    hours: Iterable[ModelPeriod],
+    apps: Sequence[ModelApp],
+) -> bytes:
+    """Write how a model was used, with a row for each day and hour, used or not."""
+    by_day = {period.begin_s: period for period in days}
+    by_hour = {period.begin_s: period for period in hours}
+    use = ModelUse(
+        model=model,
+        as_of=_time(window.now_s),
+        days=[_day(by_day, at) for at in range(window.first_day_s, window.now_s + 1, _DAY_S)],
+        hours=[_hour(by_hour, at) for at in range(window.first_hour_s, window.now_s + 1, _HOUR_S)],
+        apps=[AppRow(app.title, app.url, app.requests, app.tokens) for app in apps[:MAX_APPS]],
+    )
+    return msgspec.json.encode(use)
+
+
+def _day(periods: Mapping[int, ModelPeriod], at_s: int) -> DayRow:
+    it = periods.get(at_s) or ModelPeriod(begin_s=at_s)
+    return DayRow(
+        _time(at_s)[:10], it.requests, it.failures, it.prompt_tokens, it.completion_tokens
+    )
+
+
+def _hour(periods: Mapping[int, ModelPeriod], at_s: int) -> HourRow:
+    it = periods.get(at_s) or ModelPeriod(begin_s=at_s)
+    uptime = (it.requests - it.failures) / it.requests if it.requests else None
+    return HourRow(_time(at_s), it.requests, it.failures, uptime)
+
+
+def _time(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
