@@ -74,6 +74,12 @@ LAYERS = {
     },
     # The only part of the server that knows files and processes of models.
     "server.tokenizers": {"errors", "gateway", "checkpoints", "text"},
+    "server.model_store": {"errors", "settings", "checkpoints"},
+    "server.preparing": {"errors", "config", "machine", "checkpoints", "engine.memory", "text"},
+    "server.store_worker": {"errors", "checkpoints", "server.store_process", "server.preparing"},
+    "server.models": {
+        "errors", "config", "machine", "settings", "dialects", "gateway", "server",
+    },
     "server.local_models": {
         "machine", "errors", "config", "config_providers", "settings", "server", "gateway",
         "engine.client", "text", "checkpoints",

@@ -38,7 +38,7 @@ def serve(
     """Serve a model to OpenAI and Workers AI clients until Ctrl-C or SIGTERM.
 
     The model none serves the providers of outrider.toml alone, without an
-    engine; SIGHUP reads them again.
+    engine until one is loaded at /admin; SIGHUP reads them again.
 
     The flag --max-num-seqs is also the variable OUTRIDER_MAX_NUM_SEQS and
     the key max_num_seqs of outrider.toml; flags win over variables,
@@ -68,8 +68,12 @@ def _make_room(max_connections: int) -> None:
         )
 
 
-def announce(address: str, model: str) -> None:
+def announce(address: str, model: str | None) -> None:
     """Print where the server listens and a line to try."""
+    if model is None:
+        print(f"\nOutrider listens on {address} without a model; Ctrl-C stops it.\n")
+        print(f"  {address}/admin pulls and loads one.\n", flush=True)
+        return
     body = (
         f'{{"model": "{model}", "stream": true, '
         '"messages": [{"role": "user", "content": "Why is the sky blue?"}]}'
@@ -94,28 +98,12 @@ def choose_model(settings: Configuration, name: str | None) -> Configuration:
 def prepare(settings: Configuration) -> tuple[Path, Header]:
     """Find the model, pack its weights if needed and refuse it if memory is too little.
 
-    Gives the packed file and its header. Loads no NumPy where nothing has to be packed: the HTTP
-    process has no use for it.
+    Gives the packed file and its header.
     """
-    from outrider.checkpoints.packed_files import find_packed
-    from outrider.checkpoints.packed_format import map_packed
-    from outrider.checkpoints.store import Store
-    from outrider.engine.memory import plan_kv
-    from outrider.machine import available_memory_bytes
+    from outrider.server.preparing import prepare as prepare_model
 
-    weights, home = settings.engine.weights, settings.home
-    path = Store(home).resolve(settings.engine.model)
     with progress_bar() as progress:
-        packed_path = find_packed(path, weights, home, progress)
-        if packed_path is None:
-            from outrider.checkpoints.packed import ensure_packed
-            from outrider.text.tokenizer import Tokenizer
-
-            packed_path = ensure_packed(path, weights, home, progress, Tokenizer)
-    head = map_packed(packed_path)
-    num_bytes = len(head.mapped) - head.data_begin
-    plan_kv(settings.engine, head.header.config, num_bytes, available_memory_bytes())
-    return packed_path, head.header
+        return prepare_model(settings.engine, settings.home, progress)
 
 
 class _Lines(logging.Formatter):

@@ -60,6 +60,11 @@ def total_memory_bytes() -> int | None:
     return min(limits, default=None)
 
 
+def private_bytes(pid: int) -> int:
+    """Give the memory that ends with a process of ours; 0 if that is unknown."""
+    return _field(_read(Path(f"/proc/{pid}/status")), "RssAnon") * 1024
+
+
 def _field(text: str, name: str) -> int:
     for line in text.splitlines():
         words = line.replace(":", " ").split()

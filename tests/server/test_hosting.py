@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from outrider import config
-from outrider.errors import ConfigError
+from outrider.errors import ConfigError, ModelNotFound
 from outrider.server.hosting import Hosting
 from server.processes import ADDRESS
 from server.scripted import PATIENCE_S, wait_until
@@ -139,11 +139,13 @@ def test_a_missing_key_ends_the_start_with_its_variable(
         Hosting(settings, None)
 
 
-def test_nothing_to_serve_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_server_may_start_with_nothing_and_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "o.toml"
     path.write_text('[providers.local]\nkind = "local"\n')
-    with pytest.raises(ConfigError, match="nothing to serve without a model"):
-        Hosting(config.load({"model": "none"}, {}, path), None)
+    settings = config.load({"model": "none", "alias": ["x=m"]}, {}, path)
+    catalogue = Hosting(settings, None).build()
+    with pytest.raises(ModelNotFound, match=r"no model is loaded; pull and load one at /admin"):
+        catalogue.find("m")
 
 
 def test_an_embedding_model_needs_an_engine(

@@ -107,6 +107,10 @@ class Store:
             raise StoreError(f"{name} vanished after it was pulled; pull it again")
         return found
 
+    def check_name(self, name: str) -> None:
+        """Raise `StoreError` for what can't be the name of a model to pull."""
+        self._key(name)
+
     def models(self) -> list[StoredModel]:
         """List the models that are here, by name."""
         models = []

@@ -89,6 +89,7 @@ class EngineClient:
         self._writer: asyncio.StreamWriter | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self._why_stopped = "the server is shutting down"
         self._load_error: ConfigError | None = None
 
     @property
@@ -159,9 +160,13 @@ class EngineClient:
         assert isinstance(item, Embedded)
         return item.vectors
 
-    async def drain(self, timeout_s: float) -> None:
-        """Refuse new requests, let the running ones finish for at most `timeout_s`, then close."""
+    async def drain(self, timeout_s: float, reason: str = "") -> None:
+        """Refuse new requests, let the running ones finish for at most `timeout_s`, then close.
+
+        A reason, such as "its model was unloaded", is what refused and broken requests are told.
+        """
         self._is_stopping = True
+        self._why_stopped = reason or self._why_stopped
         if self._supervisor is not None and self.info is not None:
             self._send(Drain())
             await asyncio.wait({self._supervisor}, timeout=timeout_s)
@@ -180,7 +185,7 @@ class EngineClient:
 
     def _check_ready(self) -> None:
         if self._is_stopping:
-            raise EngineOverloaded("the server is shutting down; try again later")
+            raise EngineOverloaded(f"{self._why_stopped}; try again later")
         if self.info is None:
             retry_after_s = math.ceil(self._backoff_s)
             raise EngineOverloaded(
@@ -259,7 +264,7 @@ class EngineClient:
                 reason = await self._fail_streams_at_exit(process)
             else:
                 await self._stop(process)
-                self._fail_streams("was stopped because the server shuts down")
+                self._fail_streams(f"was stopped: {self._why_stopped}")
         return reason
 
     async def _spawn(self, connection: socket.socket) -> Process:

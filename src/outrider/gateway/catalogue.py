@@ -79,6 +79,11 @@ class Catalogue:
         for name in names:
             if entry := self._by_name.get(name):
                 return entry
+        if not self.entries:
+            raise ModelNotFound(
+                "no model is loaded; pull and load one at /admin, or start the server with one",
+                "model",
+            )
         served = ", ".join(entry.name for entry in self.entries)
         wanted = "".join(c if c.isprintable() else "?" for c in "".join(names[:1])[:200])
         # OpenRouter's clients look for its words.

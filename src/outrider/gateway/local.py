@@ -114,7 +114,9 @@ class LocalProvider:
 
     async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         if not self.client.ready:
-            raise EngineOverloaded(f"{self.name} is being loaded; try again in a moment")
+            raise EngineOverloaded(
+                f"{self.name} is being loaded or unloaded; try again in a moment"
+            )
         submit, use = await self._prepare(request)
         counts = Counts(submit)
         readers: dict[int, AnswerReader] = {}

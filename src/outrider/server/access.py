@@ -61,6 +61,12 @@ NEEDS: dict[str, Need] = {
     "/outrider/v1/contents": "any",
     "/outrider/v1/conversations": "inference",
     "/v1/models": "any",
+    "/outrider/v1/models": "administering",
+    "/outrider/v1/models/pull": "administering",
+    "/outrider/v1/models/load": "administering",
+    "/outrider/v1/models/unload": "administering",
+    "/outrider/v1/models/delete": "administering",
+    "/outrider/v1/jobs": "administering",
     "/outrider/v1/requests": "administering",
     "/outrider/v1/statistics/engines": "administering",  # which work for all keys
     "/outrider/v1/batches": "administering",
@@ -83,6 +89,7 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/outrider/v1/models/", "nothing"),  # published facts
     ("/outrider/v1/use/", "any"),
     ("/v1/models/", "any"),
+    ("/outrider/v1/jobs/", "administering"),
     ("/outrider/v1/batches/", "administering"),
     ("/outrider/v1/providers/", "administering"),
     ("/outrider/v1/contents/", "any"),

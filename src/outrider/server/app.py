@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.applications import Starlette
@@ -42,6 +43,7 @@ from outrider.server.guard import Guard
 from outrider.server.health import health_of
 from outrider.server.metrics import CONTENT_TYPE
 from outrider.server.model_pages import ModelPages
+from outrider.server.models import ModelsApi
 from outrider.server.openapi_operations import openapi_json
 from outrider.server.openrouter_pages import OpenRouterPages
 from outrider.server.own_endpoints import ProvidersApi
@@ -49,6 +51,9 @@ from outrider.server.queue_route import QueueRoute
 from outrider.server.replies import reply_headers
 from outrider.server.web import File, WebPage, compressed
 from outrider.server.workers_ai import WorkersAiRoutes
+
+if TYPE_CHECKING:
+    from outrider.server.hosting import Hosting
 
 logger = logging.getLogger(__name__)
 
@@ -75,40 +80,55 @@ class Application(Starlette):
 
 
 def build_app(
-    config: ServerConfig, catalogue: Catalogue, embeddings: EmbeddingCatalogue | None = None
+    config: ServerConfig,
+    catalogue: Catalogue,
+    embeddings: EmbeddingCatalogue | None = None,
+    hosting: Hosting | None = None,
 ) -> Application:
-    """Build the application that serves a catalogue, and embedding models beside it."""
+    """Build the application that serves a catalogue, and embedding models beside it.
+
+    Models are loaded and unloaded by `hosting`.
+    """
     services = Services.of(config, catalogue, embeddings or EmbeddingCatalogue([]))
-    native = WorkersAi(are_calls_flat=config.workers_ai_tool_calls == "flat")
-    pages = Pages(services)
-    data = DataEntry(services)
-    run = QueueRoute(data, RunRoute(services, GenerateRoute(services, native)), config)
-
-    def embeds(path: str, dialect: Dialect) -> Route:
-        return Route(path, EmbeddingsRoute(services, dialect), methods=["POST"])
-
+    data, models = DataEntry(services), ModelsApi(hosting, config)
     generating = _generating(services)
     app = Application(
         routes=[
             *generating,
-            embeds("/v1/embeddings", OPENAI_EMBEDDINGS),
-            *data.routes(),
-            embeds("/api/v1/embeddings", OPENROUTER_EMBEDDINGS),
-            Route(WORKERS_AI_RUN, run, methods=["POST"]),
-            *WorkersAiRoutes(services).routes(),
-            *OpenRouterPages(services, data).routes(),
+            *_others(services, data),
             *ProvidersApi(services).routes(),
             *ModelPages(services).routes(),
-            *pages.routes(),
+            *models.routes(),
+            *Pages(services).routes(),
         ],
         exception_handlers={HTTPException: refuse_path, Exception: fail},
         middleware=[_guard(services)],
     )
     app.direct = {route.path: _guarded(services, route.endpoint) for route in generating}
     app.state.data = data  # whoever runs the application starts and closes it
+    app.state.models = models
     app.state.health = services.router.health
     app.state.tracing = services.tracing  # closed with it
     return app
+
+
+def _others(services: Services, data: DataEntry) -> list[Route]:
+    """Give the other routes of the wires, those over the data folder among them."""
+    config = services.config
+    native = WorkersAi(are_calls_flat=config.workers_ai_tool_calls == "flat")
+    run = QueueRoute(data, RunRoute(services, GenerateRoute(services, native)), config)
+
+    def embeds(path: str, dialect: Dialect) -> Route:
+        return Route(path, EmbeddingsRoute(services, dialect), methods=["POST"])
+
+    return [
+        embeds("/v1/embeddings", OPENAI_EMBEDDINGS),
+        *data.routes(),
+        embeds("/api/v1/embeddings", OPENROUTER_EMBEDDINGS),
+        Route(WORKERS_AI_RUN, run, methods=["POST"]),
+        *WorkersAiRoutes(services).routes(),
+        *OpenRouterPages(services, data).routes(),
+    ]
 
 
 def _generating(services: Services) -> list[Route]:

@@ -47,7 +47,7 @@ class BatchRunner:
         self._storage = storage
         self._config = services.config
         self._items = ItemRunner(storage, services)
-        self._capacity = capacity_of(services.catalogue)
+        self._catalogue = services.catalogue
         self._woken = asyncio.Event()
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._lengths: dict[tuple[str, int], int] = {}
@@ -58,6 +58,11 @@ class BatchRunner:
         self._paused_until_s = 0.0
         self._next_cleaning_s = 0.0
         self._loop: asyncio.Task[None] | None = None
+
+    @property
+    def _capacity(self) -> int:
+        """How many items may run now; models come and go."""
+        return capacity_of(self._catalogue)
 
     def start(self) -> None:
         """Begin with whatever the queue has."""

@@ -1,15 +1,18 @@
 """Everything that answers, from the settings: the engine of this machine and the remote hosts.
 
-Both are loaded only if there is need of them. The catalogue is built from the settings as a whole;
-at a reload another one takes its place, and requests that run go on with what they have found. A
-file that can't be used changes nothing.
+Both are loaded only if there is need of them, and the engine's model also while the server runs.
+The catalogue is built from the settings as a whole; at a reload another one takes its place, and
+requests that run go on with what they have found. A file that can't be used changes nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from outrider.config import Configuration, read_file
 from outrider.config_providers import LOCAL, ModelConfig, ProviderConfig, check_secrets
@@ -27,7 +30,7 @@ from outrider.gateway.hosts import (
 
 if TYPE_CHECKING:
     from outrider.gateway.remote_hosts import RemoteHosts
-    from outrider.server.local_models import LocalModels
+    from outrider.server.local_models import EngineFacts, LocalModels
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +48,12 @@ class Hosting:
         self._counters: dict[str, PromptCounter] = {}  # by the name of a pulled model
         self.catalogue = Catalogue([])
         self.embeddings = EmbeddingCatalogue([])
+        self._has_changed = False  # whether another model than the first, or none, is loaded
+        self.started_with = "" if packed_path is None else settings.engine.model
         if packed_path is not None:
             from outrider.server.local_models import LocalModels
 
             self._local = LocalModels(settings, packed_path)
-        elif not _are_remote(self._providers):
-            raise ConfigError(
-                "there is nothing to serve without a model: add a [providers.NAME] table to "
-                "outrider.toml, or serve a model"
-            )
         elif settings.server.embedding_model not in ("auto", "none"):
             raise ConfigError(
                 f"the embedding model {settings.server.embedding_model} runs beside a model of "
@@ -61,9 +61,20 @@ class Hosting:
             )
 
     @property
-    def first_model(self) -> str:
+    def first_model(self) -> str | None:
         """The model to name first: one of text, if there is any."""
-        return (*self.catalogue.entries, *self.embeddings.entries)[0].name
+        entries = (*self.catalogue.entries, *self.embeddings.entries)
+        return entries[0].name if entries else None
+
+    @property
+    def loaded(self) -> str:
+        """The model of the engine, by the name it was asked for; empty: there is none."""
+        return "" if self._local is None else self.settings.engine.model
+
+    @property
+    def engine(self) -> EngineFacts | None:
+        """What the engine says of itself; None: there is none."""
+        return None if self._local is None else self._local.facts
 
     async def start(self) -> None:
         """Start the engine and wait for it; raises `ConfigError` if the model can't be loaded."""
@@ -76,6 +87,40 @@ class Hosting:
             self._local.load()
         self._adopt(*self._made(self._providers))
         return self.catalogue
+
+    async def load(self, model: str, packed_path: Path) -> None:
+        """Start an engine where there is none, and wait for it; raises what `start` does.
+
+        Requests that come for the model before it answers are told that it is being loaded.
+        """
+        from outrider.server.local_models import LocalModels
+
+        engine = msgspec.structs.replace(self.settings.engine, model=model)
+        settings = self.settings._replace(engine=engine)
+        local = await asyncio.to_thread(LocalModels, settings, packed_path)
+        starting = asyncio.create_task(local.start())
+        try:
+            await asyncio.to_thread(local.load)
+            self._switch(local, settings)
+            await starting
+            self.refresh()
+        except BaseException:
+            starting.cancel()
+            self._switch(None, self.settings)
+            await local.close()
+            raise
+
+    async def unload(self, timeout_s: float) -> None:
+        """Take the model out of the catalogue, let its requests finish and end the engine."""
+        local = self._local
+        if local is not None:
+            self._switch(None, self.settings)
+            await local.drain(timeout_s)
+
+    def _switch(self, local: LocalModels | None, settings: Configuration) -> None:
+        """Put a model in the place of another; requests that run keep theirs."""
+        self._local, self.settings, self._has_changed = local, settings, True
+        self._adopt(*self._made(self._providers))
 
     def refresh(self) -> None:
         """Put into the catalogues what the engine says of itself since it runs."""
@@ -90,7 +135,8 @@ class Hosting:
         try:
             read = read_file(self.settings.file.path)
             check_secrets(read.providers)
-            if self._local is None and not _are_remote(read.providers):
+            is_empty = self._local is None and not _are_remote(read.providers)
+            if is_empty and _are_remote(self._providers):
                 raise ConfigError("no provider is left")
             made = self._made(read.providers)
         except ConfigError as error:
@@ -124,12 +170,20 @@ class Hosting:
         embedding_entries = entries_of(vectors, created)
         names = EmbeddingCatalogue(embedding_entries)
         aliases: dict[bool, list[str]] = {False: [], True: []}
-        for alias in self.settings.server.alias:
+        for alias in self._aliases(text + vectors):
             aliases[names.has(alias.partition("=")[2].strip())].append(alias)
         return (
             Catalogue(entries_of(text, created), aliases[False]),
             EmbeddingCatalogue(embedding_entries, aliases[True]),
         )
+
+    def _aliases(self, named: list[Named]) -> tuple[str, ...]:
+        """Give the operator's aliases; once models come and go, those of what is there now."""
+        aliases = self.settings.server.alias
+        if named and not self._has_changed:
+            return aliases
+        served = {name for one in named for name in (one.endpoint.model, *one.aliases)}
+        return tuple(alias for alias in aliases if alias.partition("=")[2].strip() in served)
 
     def _adopt(self, text: Catalogue, vectors: EmbeddingCatalogue) -> None:
         self.catalogue.adopt(text)

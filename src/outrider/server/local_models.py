@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,6 +31,18 @@ from outrider.text.prompt import PromptEncoder
 from outrider.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
+
+
+class EngineFacts(NamedTuple):
+    """What the engine process says of itself; `max_model_len` is 0 until it was ready once."""
+
+    name: str  # that answers carry
+    is_ready: bool
+    pid: int | None
+    max_model_len: int
+    num_running: int
+    num_waiting: int
+    restarts: int
 
 
 class LocalModels:
@@ -73,6 +86,20 @@ class LocalModels:
         del header
         trim_heap()
 
+    @property
+    def facts(self) -> EngineFacts:
+        """What the engine says of itself now."""
+        client = self._client
+        return EngineFacts(
+            name=self._provider.name,
+            is_ready=client.ready,
+            pid=client.info.pid if client.info else None,
+            max_model_len=client.max_model_len,
+            num_running=client.stats.num_running,
+            num_waiting=client.stats.num_waiting,
+            restarts=client.restarts,
+        )
+
     def named(self, providers: tuple[ProviderConfig, ...]) -> Named:
         """Give the endpoint of the engine, with what the settings say of its model."""
         host, model = local_model(providers, self._names)
@@ -89,6 +116,10 @@ class LocalModels:
             Answering(provider, self._counter),
         )
         return Named(endpoint, (*self._names, *model.aliases))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let running requests finish for at most `timeout_s`, then end the engine process."""
+        await self._client.drain(timeout_s, f"{self._provider.name} was unloaded")
 
     async def close(self) -> None:
         """End the engine process."""

@@ -1,10 +1,11 @@
-"""The operations of administration in the OpenAPI document: requests, batches, providers."""
+"""The operations of administration in the OpenAPI document, those of models among them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from outrider.dialects import administration as kinds
+from outrider.dialects import model_administration as models
 from outrider.dialects import openai_answers
 from outrider.server.openapi import Body, Operation, Schema, Wire, errors
 
@@ -57,6 +58,30 @@ def administration_operations() -> list[Operation]:
             "POST", providers + "/reset", "Let a provider be asked again.", kinds.EndpointRow,
             (*_READING, 404), body=chosen,
         ),
+        *_of_models(),
+    ]  # fmt: skip
+
+
+def _of_models() -> list[Operation]:
+    path, jobs, job = "/outrider/v1/models", "/outrider/v1/jobs", models.JobRow
+    chosen = Body(models.ModelChoice)
+    return [
+        _operation("GET", path, "List the models of this machine.", models.OwnModels, (400,)),
+        _operation(
+            "POST", path + "/pull", "Begin to fetch a model.", job, _READING, body=chosen,
+            success=202,
+        ),
+        _operation(
+            "POST", path + "/load", "Begin to load a model.", job, _READING,
+            body=Body(models.LoadChoice), success=202,
+        ),
+        _operation("POST", path + "/unload", "Begin to unload it.", job, (400,), success=202),
+        _operation(
+            "POST", path + "/delete", "Delete a model.", models.ModelDeleted, _READING, body=chosen
+        ),
+        _operation("GET", jobs, "List what is being done.", models.JobList),
+        _operation("GET", jobs + "/{job_id}", "Show a job.", job, (404,)),
+        _operation("POST", jobs + "/{job_id}/cancel", "End a job.", job, (400, 404)),
     ]  # fmt: skip
 
 

@@ -38,14 +38,14 @@ BACKLOG = 2048
 # How long a thread that writes to the database may keep the loop waiting for the interpreter.
 SWITCH_S = 0.0005
 
-OnReady = Callable[[str, str], None]  # gets address and model
+OnReady = Callable[[str, str | None], None]  # gets address and model
 
 
 def serve(settings: Configuration, packed_path: Path | None, on_ready: OnReady) -> None:
     """Serve one packed model and the providers until told to stop.
 
     Calls `on_ready` once the model answers; without one, providers alone are served. Raises
-    `ConfigError` if the port can't be had, the model can't be loaded or nothing is left to serve.
+    `ConfigError` if the port can't be had or the model can't be loaded.
     """
     server_config = settings.server
     if server_config.functions:
@@ -88,7 +88,8 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
     starting = asyncio.create_task(hosting.start())
     for _ in range(2):  # one turn for `start`, one for the supervisor, which spawns the process
         await asyncio.sleep(0)
-    app = build_app(hosting.settings.server, hosting.build(), hosting.embeddings)
+    catalogue = hosting.build()
+    app = build_app(hosting.settings.server, catalogue, hosting.embeddings, hosting)
     data: DataEntry = app.state.data
     server = make_server(app, hosting.settings.server)
     serving: asyncio.Task[None] | None = None
@@ -116,6 +117,7 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
         server.should_exit = True
         if serving is not None:
             await serving
+        await app.state.models.jobs.close()
         await data.close()
         await hosting.close()
         if app.state.tracing is not None:
