@@ -12,9 +12,15 @@ export function sendJson<T>(method: "POST" | "PATCH" | "PUT" | "DELETE", path: s
   return request<T>(method, path, { body });
 }
 
-async function request<T>(method: string, path: string, { body, signal }: { body?: unknown; signal?: AbortSignal }): Promise<T> {
+interface Options {
+  body?: unknown;
+  signal?: AbortSignal;
+  key?: string; // instead of the tab's
+}
+
+export async function request<T>(method: string, path: string, { body, signal, key = apiKey.value }: Options): Promise<T> {
   const headers: Record<string, string> = { accept: "application/json" };
-  if (apiKey.value) headers.authorization = `Bearer ${apiKey.value}`;
+  if (key) headers.authorization = `Bearer ${key}`;
   if (body !== undefined) headers["content-type"] = "application/json";
   let reply: Response;
   try {

@@ -14,6 +14,7 @@ import { Composer } from "../ui/Composer";
 import { History } from "../ui/History";
 import { IconButton } from "../ui/icons";
 import { ModelPicker } from "../ui/ModelPicker";
+import { NoModel } from "../ui/NoModel";
 import { Palette } from "../ui/Palette";
 import { ProblemCard } from "../ui/ProblemCard";
 import { SettingsPanel } from "../ui/SettingsPanel";
@@ -70,10 +71,7 @@ function toggle(panel: typeof isHistoryOpen, other: typeof isHistoryOpen): void 
 function Trouble() {
   const retry = <button type="button" class="primary" onClick={() => void loadModels()}>Try again</button>;
   if (modelsProblem.value) return <div class="trouble"><ProblemCard problem={modelsProblem.value}>{retry}</ProblemCard></div>;
-  if (areModelsLoaded.value && models.value.length === 0) {
-    const detail = "Stop it and start it with one, such as: outrider serve smollm2-135m-instruct (or make serve), which fetches a small model.";
-    return <div class="trouble"><ProblemCard problem={{ kind: "model", title: "The server has no model", detail }}>{retry}</ProblemCard></div>;
-  }
+  if (areModelsLoaded.value && models.value.length === 0) return <div class="trouble"><NoModel /></div>;
   return null;
 }
 

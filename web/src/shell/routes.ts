@@ -5,5 +5,6 @@ import type { Route } from "./router";
 export const ROUTES: Route[] = [
   { path: "/", label: "Playground", below: /^\/chat\//, load: () => import("../pages/PlaygroundPage") },
   { path: "/models", label: "Models", below: /^\/models\/./, load: () => import("../pages/ModelsPage") },
+  { path: "/admin", label: "Admin", below: /^\/admin\/./, load: () => import("../pages/AdminPage") },
   { path: "/docs", label: "API", below: /^\/docs\/./, load: () => import("../pages/DocsPage") },
 ];

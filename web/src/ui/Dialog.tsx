@@ -5,14 +5,21 @@ import { useEffect, useRef } from "preact/hooks";
 import { IconButton } from "./icons";
 import { open } from "./state";
 
-export function Dialog({ title, children, class: name = "" }: { title: string; children: ComponentChildren; class?: string }) {
+interface Properties {
+  title: string;
+  children: ComponentChildren;
+  class?: string;
+  onClose?: () => void; // else the dialog is the one that `open` names
+}
+
+export function Dialog({ title, children, class: name = "", onClose }: Properties) {
   const element = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const dialog = element.current!;
     dialog.showModal();
     return () => dialog.close();
   }, []);
-  const close = () => (open.value = "none");
+  const close = onClose ?? (() => (open.value = "none"));
   return (
     <dialog
       ref={element} class={name} aria-label={title} onClose={close}
