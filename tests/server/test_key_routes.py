@@ -165,7 +165,7 @@ def test_credits_are_what_was_spent_and_what_may_be(server: Running) -> None:
 
 def test_our_own_limits_can_be_set_and_hold(server: Running) -> None:
     secret, row = make(server, allowed_models=[MODEL], requests_per_minute=1, tokens_per_minute=9)
-    assert [row[name] for name in sorted(OUR_FIELDS)] == [[MODEL], 1, 9]
+    assert [row[name] for name in sorted(OUR_FIELDS)] == [[MODEL], False, 1, 9]
     assert [chat(server, secret), chat(server, secret)] == [200, 429]
     path = f"/keys/{row['hash']}"
     ask(server, "PATCH", path, {"allowed_models": ["other"], "requests_per_minute": None})

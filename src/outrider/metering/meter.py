@@ -27,7 +27,6 @@ from outrider.types import (
     Started,
     TextDelta,
     ToolCallDelta,
-    Usage,
 )
 
 MAX_COUNT = 2**40  # what a hostile host may claim; costs and sums stay in 64 bits
