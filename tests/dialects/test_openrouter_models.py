@@ -149,6 +149,8 @@ def test_pages_lead_to_the_next_until_the_last() -> None:
         ("sort", "cheapest"),
         ("zdr", "false"),
         ("region", "mars"),
+        ("distillable", "true"),
+        ("distillable", "maybe"),
     ],
 )
 def test_a_wrong_number_is_refused_by_name(name: str, value: str) -> None:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from outrider.errors import InvalidRequest
+from outrider.errors import InvalidRequest, UnsupportedParameter
 from outrider.model_cards import EndpointCard, ModelListing
 
 _UNKNOWN_SORTS = (
@@ -56,6 +56,12 @@ def select(
     sort = query.get("sort", "")
     if sort and sort not in SORTS:
         raise InvalidRequest(f"sort must be one of {', '.join(SORTS)}", "sort")
+    if is_set(query, "distillable"):
+        raise UnsupportedParameter(
+            "distillable is true, and nothing here knows which models may be distilled; choose the "
+            "model by its licence",
+            "distillable",
+        )
     passes = [_models_of(query), _endpoints_of(query), _ranges_of(query, time.time())]
     found = [model for model in models if all(test(model) for test in passes)]
     if sort in POPULAR:
