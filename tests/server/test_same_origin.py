@@ -60,6 +60,8 @@ def test_two_names_at_once_are_refused() -> None:
     [
         ({}, True),  # no browser
         ({"host": "box:8000", "origin": "http://box:8000", "sec_fetch_site": "same-origin"}, True),
+        # Behind a proxy that asks by the server's own address.
+        ({"host": "h:1", "origin": "https://o.example", "sec_fetch_site": "same-origin"}, True),
         ({"host": "localhost:8000", "origin": "http://localhost:3000"}, True),
         ({"host": "127.0.0.1:8000", "origin": "http://localhost:3000"}, True),
         ({"host": "localhost:8000", "origin": "http://evil.example"}, False),
