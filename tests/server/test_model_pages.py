@@ -72,9 +72,14 @@ def test_facts_are_for_everybody_and_use_is_for_keys(server: Running) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["meta-llama/Llama-4-Scout-17B-16E-Instruct", "llama-4-scout-17b-16e-instruct-q4_k_m"],
+    [
+        "meta-llama/Llama-4-Scout-17B-16E-Instruct",
+        "llama-4-scout-17b-16e-instruct-q4_k_m",
+        "meta-llama/llama-4-scout",
+        "@cf/meta/llama-4-scout-17b-16e-instruct",
+    ],
 )
-def test_a_model_is_recognised_whoever_packed_it(name: str) -> None:
+def test_a_model_is_recognised_whoever_packed_or_hosts_it(name: str) -> None:
     facts = facts_of(("something", name))
     assert facts is not None
     assert (facts.title, facts.knowledge_cutoff) == ("Llama 4 Scout", "2024-08")
