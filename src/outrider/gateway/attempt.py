@@ -5,8 +5,8 @@ Events that a client couldn't see are held back, and with them the chance to try
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -17,15 +17,18 @@ from outrider.gateway.health import Health
 from outrider.routing_types import Attempt, AttemptSpan, Trace
 from outrider.types import (
     Completed,
+    EmbeddingRequest,
     Event,
     Finished,
     GenerationRequest,
     Started,
     TextDelta,
+    Tool,
     ToolCallDelta,
     Usage,
 )
 
+Asked = TypeVar("Asked", GenerationRequest, EmbeddingRequest)
 _NOTED = (Completed, Finished)
 MAX_HELD = 64  # events of a stream that nobody sees; whoever sends more is taken to answer
 
@@ -33,7 +36,16 @@ MAX_HELD = 64  # events of a stream that nobody sees; whoever sends more is take
 class EndpointTry:
     """Asks one endpoint; `is_shown` says whether something of it has been given out."""
 
-    def __init__(self, endpoint: Endpoint, health: Health, trace: Trace) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        health: Health,
+        trace: Trace,
+        tools: Sequence[Tool] = (),
+        *,
+        holds_all: bool = False,
+    ) -> None:
+        """Begin; `holds_all` gives nothing out before the answer is complete."""
         self.endpoint = endpoint
         self.is_shown = False
         self.usage: Usage | None = None  # once the answer is complete
@@ -41,7 +53,9 @@ class EndpointTry:
         self._try = health.begin(endpoint)
         self._position: int | None = None  # in the trace's attempts, once it stands there
         self._upstream_id = ""
-        self._calls: CallCheck | None = None  # of a request with tools
+        self._calls = CallCheck(tools) if tools else None
+        self._holds_all = holds_all
+        self._held: list[Event] = []
         self._is_over = False
         self._reasons: list[str] = []
         self._span: AttemptSpan | None = None
@@ -53,44 +67,59 @@ class EndpointTry:
         trace.price = endpoint.price
         trace.first_event_s = None
 
-    async def run(
-        self, request: GenerationRequest, *, holds_all: bool
-    ) -> AsyncGenerator[Event, None]:
-        """Stream the endpoint's answer; `holds_all` gives nothing out before it is complete."""
-        held: list[Event] = []
-        self._calls = CallCheck(request.tools) if request.tools else None
-        if self._span is not None:
-            request = msgspec.structs.replace(request, trace_headers=self._span.headers)
-        try:
-            async with aclosing(self.endpoint.provider.generate(request)) as events:
-                async for event in events:
-                    if self._position is None or isinstance(event, _NOTED):
-                        self._note(event)
-                    if self._calls is not None and isinstance(event, ToolCallDelta | Finished):
-                        self._calls.add(event)
-                    if holds_all or not (self.is_shown or self._shows(event, len(held))):
-                        held.append(event)
-                        continue
-                    self.is_shown = True
-                    for each in held:
-                        yield each
-                    held.clear()
-                    yield event
-            self._succeed()
-        except OutriderError as error:
-            failure = self._fail(error)
-            if failure is error:
-                raise
-            raise failure from error
-        finally:
-            if not self._is_over:
-                self._abandon()
-        self.is_shown = True
-        for event in held:
-            yield event
+    def traced(self, request: Asked) -> Asked:
+        """Give the request with what lets the endpoint's own spans follow this one."""
+        if self._span is None:
+            return request
+        return msgspec.structs.replace(request, trace_headers=self._span.headers)
 
-    def _shows(self, event: Event, num_held: int) -> bool:
-        return self._position is not None or num_held >= MAX_HELD
+    def take(self, event: Event) -> Sequence[Event]:
+        """Take an event of the endpoint and give those that can be given out now."""
+        if self._position is None or isinstance(event, _NOTED):
+            self._note(event)
+        if self._calls is not None and isinstance(event, ToolCallDelta | Finished):
+            self._calls.add(event)
+        if self.is_shown:
+            return (event,)
+        self._held.append(event)
+        is_seen = self._position is not None or len(self._held) > MAX_HELD
+        if self._holds_all or not is_seen:
+            return ()
+        return self._show()
+
+    def succeed(self) -> Sequence[Event]:
+        """Note that the answer is complete and give what was held back of it."""
+        self._is_over = True
+        self._write(200)
+        has_good_calls = None if self._calls is None else self._calls.verdict()
+        num_tokens = self.usage.completion_tokens if self.usage else 0
+        self._try.succeed(num_tokens, has_good_calls)
+        return self._show()
+
+    def fail(self, error: OutriderError) -> OutriderError:
+        """Note that the endpoint failed and give the error that this is."""
+        self._is_over = True
+        if isinstance(error, ModelNotFound) and not self.endpoint.host.is_local:
+            # The settings name it wrong, or the host has dropped it: not the caller's fault.
+            host, model = self.endpoint.host.display_name, self.endpoint.model
+            failure = ProviderError(f"{host} doesn't know the model that it has as {model}", 404)
+            failure.__cause__ = error
+            error = failure
+        self._try.fail(error)
+        self._write(200 if self.is_shown else status_of(error), error.code)
+        return error
+
+    def abandon(self) -> None:
+        """Note that nobody wants the answer any more, unless it is over."""
+        if not self._is_over:
+            self._is_over = True
+            self._try.abandon()
+            self._write(200 if self.is_shown else 0, "cancelled")
+
+    def _show(self) -> Sequence[Event]:
+        self.is_shown = True
+        held, self._held = self._held, []
+        return held
 
     def _note(self, event: Event) -> None:
         if self._position is None and is_visible(event):
@@ -102,28 +131,6 @@ class EndpointTry:
             self.usage = event.usage
         elif isinstance(event, Finished):
             self._reasons.append(event.finish_reason)
-
-    def _succeed(self) -> None:
-        self._is_over = True
-        self._write(200)
-        has_good_calls = None if self._calls is None else self._calls.verdict()
-        num_tokens = self.usage.completion_tokens if self.usage else 0
-        self._try.succeed(num_tokens, has_good_calls)
-
-    def _fail(self, error: OutriderError) -> OutriderError:
-        self._is_over = True
-        if isinstance(error, ModelNotFound) and not self.endpoint.host.is_local:
-            # The settings name it wrong, or the host has dropped it: not the caller's fault.
-            host, model = self.endpoint.host.display_name, self.endpoint.model
-            error = ProviderError(f"{host} doesn't know the model that it has as {model}", 404)
-        self._try.fail(error)
-        self._write(200 if self.is_shown else status_of(error), error.code)
-        return error
-
-    def _abandon(self) -> None:
-        self._is_over = True
-        self._try.abandon()
-        self._write(200 if self.is_shown else 0, "cancelled")
 
     def _write(self, status: int, error_code: str = "") -> None:
         attempt = Attempt(

@@ -7,9 +7,6 @@ router's own. An answer comes whole, so every failure but the last is hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
-
-import msgspec
 
 from outrider.errors import OutriderError
 from outrider.gateway.attempt import EndpointTry
@@ -65,12 +62,11 @@ class RoutedEmbeddings:
         router = self._router
         router.budget.earn()
         plan = Plan(self._arranged(request), router.health, router.budget)
-        async with aclosing(plan.endpoints()) as order:
-            async for endpoint in order:
-                try:
-                    return await EmbeddingTry(endpoint, router.health, self._trace).embed(request)
-                except OutriderError as error:
-                    plan.fail(endpoint, error)
+        while (endpoint := await plan.next()) is not None:
+            try:
+                return await EmbeddingTry(endpoint, router.health, self._trace).embed(request)
+            except OutriderError as error:
+                plan.fail(endpoint, error)
         raise plan.verdict()
 
     def _arranged(self, request: EmbeddingRequest) -> list[Endpoint]:
@@ -101,19 +97,14 @@ class EmbeddingTry(EndpointTry):
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Give the endpoint's answer; raises its failure."""
         assert isinstance(self.endpoint, EmbeddingEndpoint)
-        if self._span is not None:
-            request = msgspec.structs.replace(request, trace_headers=self._span.headers)
         try:
-            embeddings = await self.endpoint.embedder.embed(request)
+            embeddings = await self.endpoint.embedder.embed(self.traced(request))
             self.usage, self._upstream_id = embeddings.usage, embeddings.upstream_id
             self._try.answer()
-            self._succeed()
+            self.succeed()
             return embeddings
         except OutriderError as error:
-            failure = self._fail(error)
-            if failure is error:
-                raise
-            raise failure from error
+            failure = self.fail(error)
+            raise failure from failure.__cause__
         finally:
-            if not self._is_over:
-                self._abandon()
+            self.abandon()

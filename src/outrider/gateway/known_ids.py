@@ -36,7 +36,7 @@ def known_ids(name: str) -> tuple[str, ...]:
 
 
 def recognised(name: str, models: Iterable[str]) -> str | None:
-    """Give which of some models a name stands for, whoever packed or hosts it; None: another one."""
+    """Give which of some models a name stands for, whoever packed or hosts it; None: another."""
     last = re.sub(r"[\s_]+", "-", name.strip().rpartition("/")[2].lower())
     for model in models:
         if name in _IDS.get(model, ()):

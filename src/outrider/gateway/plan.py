@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from outrider.errors import (
     FailedAttempt,
@@ -34,22 +34,27 @@ class Plan:
         self._endpoints = endpoints
         self._health = health
         self._budget = budget
+        self._left = iter(endpoints)  # of this round
+        self._num_rounds = 0  # of second tries that were begun
         self._again: list[Endpoint] = []
         self._refusing: set[str] = set()  # models that don't take the request
         self._failed: list[FailedAttempt] = []
         self._error: OutriderError | None = None
 
-    async def endpoints(self) -> AsyncGenerator[Endpoint, None]:
-        """Give who is asked next; pauses before somebody is asked again."""
-        for endpoint in self._endpoints:
-            if self._is_open(endpoint):
-                yield endpoint
-        for number in range(retries.NUM_ROUNDS):
-            again, self._again = self._again, []
-            for endpoint in again:
-                if self._is_open(endpoint) and self._budget.spend():
-                    await asyncio.sleep(retries.pause_s(number))
-                    yield endpoint
+    async def next(self) -> Endpoint | None:
+        """Give who is asked next, None if nobody is left; pauses before one is asked again."""
+        while True:
+            for endpoint in self._left:
+                if self._num_rounds == 0:
+                    if self._is_open(endpoint):
+                        return endpoint
+                elif self._is_open(endpoint) and self._budget.spend():
+                    await asyncio.sleep(retries.pause_s(self._num_rounds - 1))
+                    return endpoint
+            if self._num_rounds == retries.NUM_ROUNDS:
+                return None
+            self._num_rounds += 1
+            self._left, self._again = iter(self._again), []
 
     def can_go_on(self, endpoint: Endpoint) -> bool:
         """Say whether somebody could be asked after an endpoint."""

@@ -115,22 +115,30 @@ class RoutedModel:
         conversation = self._conversation(request)
         endpoints = await self._arranged(request, conversation)
         plan = Plan(endpoints, router.health, router.budget)
-        async with aclosing(plan.endpoints()) as order:
-            async for endpoint in order:
-                attempt = EndpointTry(endpoint, router.health, self._trace)
-                # A whole answer is seen when it is complete, so until then others can be asked.
-                holds_all = not request.stream and plan.can_go_on(endpoint)
-                try:
-                    async with aclosing(attempt.run(request, holds_all=holds_all)) as events:
-                        async for event in events:
-                            yield event
-                except OutriderError as error:
-                    plan.fail(endpoint, error)
-                    if attempt.is_shown:
-                        raise
-                else:
-                    self._remember(conversation, endpoint, attempt.usage)
-                    return
+        while (endpoint := await plan.next()) is not None:
+            # A whole answer is seen when it is complete, so until then others can be asked.
+            holds_all = not request.stream and plan.can_go_on(endpoint)
+            attempt = EndpointTry(
+                endpoint, router.health, self._trace, request.tools, holds_all=holds_all
+            )
+            try:
+                traced = attempt.traced(request)
+                async with aclosing(endpoint.provider.generate(traced)) as events:
+                    async for event in events:
+                        for shown in attempt.take(event):
+                            yield shown
+                held = attempt.succeed()
+            except OutriderError as error:
+                failure = plan.fail(endpoint, attempt.fail(error))
+                if attempt.is_shown:
+                    raise failure from failure.__cause__
+                continue
+            finally:
+                attempt.abandon()
+            for event in held:
+                yield event
+            self._remember(conversation, endpoint, attempt.usage)
+            return
         raise plan.verdict()
 
     async def _arranged(
