@@ -102,6 +102,9 @@ def test_many_requests_on_the_last_cent_pass_it_by_one_reservation_at_most(tmp_p
             gate.set()
             statuses = [each.result().status for each in asked]
         assert set(statuses) == {200, 402}
+        # So much was reserved for their prompts that some of the limit is left for one at a time.
+        while statuses[-1] == 200 or len(statuses) == num_requests:
+            statuses.append(ask(server, "poor").status)
         shown = server.ask("GET", "/api/v1/key", **bearer("poor")).json()["data"]
     spent = sum(row.cost_microusd for row in ledger_of(folder))
     assert shown["usage"] * 10**6 == spent == statuses.count(200) * COST
