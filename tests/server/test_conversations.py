@@ -182,8 +182,14 @@ def test_titles_and_texts_may_be_anything(server: Running) -> None:
     assert kept == text
 
 
-def test_without_a_key_nothing_is_kept(tmp_path: Path) -> None:
-    with serving(ScriptedProvider(), data_dir=str(tmp_path), auth="off") as server:
+NOTHING = {"data": [], "next": None, "is_kept": False}
+
+
+def test_without_a_key_that_infers_nothing_is_kept(server: Running, tmp_path: Path) -> None:
+    assert ask(server, "GET", secret="manage").json() == NOTHING
+    assert ask(server, "GET").json()["is_kept"] is True
+    with serving(ScriptedProvider(), data_dir=str(tmp_path), auth="off") as open_server:
         for secret in ("", "unknown"):
-            assert ask(server, "GET", secret=secret).status == 401
-            assert ask(server, "PUT", "/x", talk(), secret=secret).status == 401
+            assert ask(open_server, "GET", secret=secret).json() == NOTHING
+            assert ask(open_server, "PUT", "/x", talk(), secret=secret).status == 401
+            assert ask(open_server, "GET", "/x", secret=secret).status == 401

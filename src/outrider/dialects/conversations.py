@@ -65,10 +65,14 @@ class OneConversation(Summary, frozen=True, kw_only=True):
 
 
 class ConversationPage(msgspec.Struct):
-    """A part of a list; `next` gives the part that follows, as `after`."""
+    """A part of a list; `next` gives the part that follows, as `after`.
+
+    `is_kept` is false where none is kept for who asks: without a key, and for those that manage.
+    """
 
     data: list[Summary]
     next: str | None
+    is_kept: bool = True
 
 
 class DeletedConversation(msgspec.Struct):
@@ -128,6 +132,11 @@ def encode_page(found: list[Summary], has_more: bool) -> bytes:
     """Write a part of a list."""
     after = f"{found[-1].updated_ms}.{found[-1].id}" if has_more else None
     return msgspec.json.encode(ConversationPage(found, after))
+
+
+def encode_no_list() -> bytes:
+    """Write the list of somebody for whom no conversation is kept."""
+    return msgspec.json.encode(ConversationPage([], None, is_kept=False))
 
 
 def encode_conversation(found: Conversation) -> bytes:

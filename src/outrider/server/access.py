@@ -59,7 +59,7 @@ NEEDS: dict[str, Need] = {
     "/api/v1/generation": "any",
     "/api/v1/generation/content": "any",
     "/outrider/v1/contents": "any",
-    "/outrider/v1/conversations": "inference",
+    "/outrider/v1/conversations": "any",
     "/v1/models": "any",
     "/outrider/v1/models": "administering",
     "/outrider/v1/models/pull": "administering",
