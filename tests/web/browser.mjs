@@ -2,7 +2,7 @@
 // test by a console error, an exception, or a request to anywhere else.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -22,7 +22,7 @@ const OPTIONS = [
 
 /** Start everything; `close` stops it. */
 export async function start() {
-  const { url, stop } = await startServer();
+  const { url, stop, newKey } = await startServer();
   const front = await startFront(url);
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: OPTIONS });
   const close = async () => {
@@ -30,11 +30,11 @@ export async function start() {
     front.close();
     await stop();
   };
-  return { url, front, browser, close };
+  return { url, front, browser, close, newKey };
 }
 
 async function startServer() {
-  if (OUTRIDER_URL) return { url: OUTRIDER_URL, stop: async () => {} };
+  if (OUTRIDER_URL) return { url: OUTRIDER_URL, stop: async () => {}, newKey: null };
   const folder = mkdtempSync(join(tmpdir(), "outrider-web-")); // a ledger of its own
   const options = { stdio: ["ignore", "pipe", "inherit"], env: { ...ENVIRONMENT, OUTRIDER_DATA_DIR: folder } };
   const server = spawn(PYTHON, ["-m", "outrider", "serve", MODEL, "--port", "0"], options);
@@ -52,7 +52,8 @@ async function startServer() {
     server.on("exit", () => resolve(rmSync(folder, { recursive: true, force: true })));
     server.kill("SIGTERM");
   });
-  return { url, stop };
+  const newKey = (...args) => execFileSync(PYTHON, ["-m", "outrider", "keys", "create", ...args], { env: options.env, stdio: ["ignore", "pipe", "ignore"] }).toString().trim();
+  return { url, stop, newKey };
 }
 
 /** Run a test in a page of its own, with what a person sees afterwards checked for errors. */

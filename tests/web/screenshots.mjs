@@ -3,6 +3,7 @@
 import { mkdirSync } from "node:fs";
 import { ask, inPage, openSection, setParameter, start } from "./browser.mjs";
 import { says } from "./front.mjs";
+import { useKey } from "./history.mjs";
 
 const OUT = "build/screenshots";
 mkdirSync(OUT, { recursive: true });
@@ -27,6 +28,14 @@ async function chat(page, front) {
 const SCENES = {
   async welcome() {},
   chat,
+  async history(page, front) {
+    await chat(page, front);
+    const key = session.newKey(`pictures ${Math.random()}`);
+    await new Promise((resolve) => setTimeout(resolve, 1500)); // until the server has seen it
+    if (!(await page.locator(".history").count())) await page.getByRole("button", { name: "Conversations", exact: true }).click();
+    await useKey(page, key);
+    await page.getByRole("button", { name: "Leave here" }).waitFor();
+  },
   async compare(page, front) {
     await page.getByRole("button", { name: "Settings", exact: true }).click();
     await page.getByRole("button", { name: "Compare: add a pane" }).click();

@@ -24,7 +24,7 @@ export async function request<T>(method: string, path: string, { body, signal, k
   if (body !== undefined) headers["content-type"] = "application/json";
   let reply: Response;
   try {
-    reply = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+    reply = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : wellFormed(JSON.stringify(body)) });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ProblemError(OFFLINE);
@@ -32,6 +32,11 @@ export async function request<T>(method: string, path: string, { body, signal, k
   const answer = await read(reply, signal);
   if (reply.ok) return answer as T;
   throw new ProblemError(problemOf(reply.status, (answer as { error?: unknown } | null)?.error));
+}
+
+/** Replace halves of characters that were cut apart: no server reads JSON with them. */
+export function wellFormed(json: string): string {
+  return json.replace(/((?<!\\)(?:\\\\)*)\\ud[89a-f][0-9a-f]{2}/g, "$1\\ufffd");
 }
 
 async function read(reply: Response, signal?: AbortSignal): Promise<unknown> {

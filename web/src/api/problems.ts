@@ -8,6 +8,7 @@ export interface Problem {
   kind: ProblemKind;
   title: string;
   detail: string;
+  status?: number; // that the server answered with
   param?: string; // the field of the request that the server named
   path?: string; // where in a schema the refusal points, such as $.properties.a
 }
@@ -60,7 +61,7 @@ export function problemOf(status: number, error: unknown): Problem {
   const code = wire.metadata?.provider_code ?? (typeof wire.code === "string" ? wire.code : undefined);
   const kind = kindOf(status, wire.metadata?.error_type, code, param, message);
   const path = kind === "schema" ? /\$[.\w[\]]*/.exec(message)?.[0] : undefined;
-  return { kind, title: TITLES[kind], detail: message, param, path };
+  return { kind, title: TITLES[kind], detail: message, status, param, path };
 }
 
 function kindOf(

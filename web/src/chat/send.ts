@@ -5,7 +5,8 @@ import { signal, type Signal } from "@preact/signals";
 import { type CallDelta, type Piece, streamChat, type TokenLogprob } from "../api/chat";
 import { type Problem, ProblemError } from "../api/problems";
 import { requestBody } from "./body";
-import { announcement, changeConversation, changeThread, conversation, history, rememberAddress, saveNow } from "./store";
+import { announcement, changeConversation, changeThread, conversation, rememberAddress, saveNow } from "./store";
+import { history } from "./places";
 import { branch, changed, withMessage } from "./tree";
 import { type Call, type Facts, type Image, type Message, newId, type Thread } from "./types";
 
@@ -201,7 +202,8 @@ export function titleOf(text: string, images: Image[]): string {
 /** After a reload nothing runs any more: answers that were being written count as cut off. */
 export function settleHistory(): void {
   const isRunning = (id: string) => running.value.has(id);
-  for (const one of history.value) {
+  for (const { whole: one } of history.value) {
+    if (!one) continue;
     const cut = one.threads.some((thread) => unfinished(thread, isRunning).length > 0);
     if (cut) changeConversation(one.id, (old) => ({ ...old, threads: old.threads.map((thread) => settled(thread, isRunning)) }));
   }

@@ -69,7 +69,7 @@ export function imported(text: string): Conversation[] {
   return file.conversations.map(readConversation);
 }
 
-function readConversation(value: Fields): Conversation {
+export function readConversation(value: Fields): Conversation {
   const base = newConversation(emptySettings());
   const threads = (Array.isArray(value.threads) ? value.threads : []).slice(0, MAX_THREADS).map(readThread);
   return {

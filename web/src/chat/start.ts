@@ -2,12 +2,13 @@
 // conversation, a link with settings, or a model to try.
 
 import { effect } from "@preact/signals";
+import { apiKey } from "../api/key";
 import { loadModels, models } from "../api/models";
 import { loadParameters } from "../api/parameters";
 import { tell } from "../ui/state";
 import { settleHistory } from "./send";
 import { settingsFromHash } from "./share";
-import { chooseModels, conversation, isEmpty, loadHistory, show, thread } from "./store";
+import { chooseModels, conversation, isEmpty, loadHistory, show, thread, useKey } from "./store";
 import { newConversation, settingsOf } from "./types";
 
 const started = start();
@@ -17,9 +18,18 @@ async function start(): Promise<void> {
   void loadParameters().catch(() => undefined); // the problem of the models says the same
   await loadHistory();
   settleHistory();
+  apiKey.subscribe(skippingFirst(() => void useKey()));
   effect(() => {
     if (models.value.length) chooseModels();
   });
+}
+
+function skippingFirst(work: () => void): () => void {
+  let isFirst = true;
+  return () => {
+    if (!isFirst) work();
+    isFirst = false;
+  };
 }
 
 /** Do what the address says, whenever somebody comes to the playground. */

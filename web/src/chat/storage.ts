@@ -1,18 +1,37 @@
-// Conversations in this browser (IndexedDB); in memory where the browser allows no storage. Keeps
-// nothing but conversations: keys never come here.
+// What this browser keeps (IndexedDB; in memory where it allows no storage): conversations, and
+// what waits to be sent to the server for a key. Keys never come here, only a mark to tell them
+// apart by.
 
 import type { Conversation } from "./types";
 
-const STORE = "conversations";
-const fallback = new Map<string, Conversation>();
+const CONVERSATIONS = "conversations";
+const WAITING = "waiting";
 let opening: Promise<IDBDatabase | null> | undefined;
+
+/** A change that the server doesn't have yet; without a conversation, it is to be deleted. */
+export interface Waiting {
+  name: string; // of key and conversation
+  mark: string; // of the key
+  id: string;
+  conversation: Conversation | null;
+  version: number; // that it was made from
+}
+
+const fallback = { [CONVERSATIONS]: new Map<string, unknown>(), [WAITING]: new Map<string, unknown>() };
+type Store = keyof typeof fallback;
 
 function open(): Promise<IDBDatabase | null> {
   opening ??= new Promise((resolve) => {
     try {
-      const request = indexedDB.open("outrider", 1);
-      request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
-      request.onsuccess = () => resolve(request.result);
+      const request = indexedDB.open("outrider", 2);
+      request.onupgradeneeded = ({ oldVersion }) => {
+        if (oldVersion < 1) request.result.createObjectStore(CONVERSATIONS, { keyPath: "id" });
+        if (oldVersion < 2) request.result.createObjectStore(WAITING, { keyPath: "name" });
+      };
+      request.onsuccess = () => {
+        request.result.onversionchange = () => request.result.close(); // a newer tab wants it
+        resolve(request.result);
+      };
       request.onerror = () => resolve(null);
     } catch {
       resolve(null);
@@ -21,27 +40,40 @@ function open(): Promise<IDBDatabase | null> {
   return opening;
 }
 
-async function run<T>(mode: IDBTransactionMode, work: (store: IDBObjectStore) => IDBRequest<T>): Promise<T | null> {
+async function run<T>(name: Store, mode: IDBTransactionMode, work: (store: IDBObjectStore) => IDBRequest<T>): Promise<T | null> {
   const database = await open();
   if (!database) return null;
   return new Promise((resolve, reject) => {
-    const request = work(database.transaction(STORE, mode).objectStore(STORE));
+    const request = work(database.transaction(name, mode).objectStore(name));
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
   });
 }
 
+async function all<T>(name: Store): Promise<T[]> {
+  return (await run<T[]>(name, "readonly", (store) => store.getAll())) ?? ([...fallback[name].values()] as T[]);
+}
+
+async function put(name: Store, key: string, value: unknown): Promise<void> {
+  fallback[name].set(key, value);
+  await run(name, "readwrite", (store) => store.put(value));
+}
+
+async function remove(name: Store, key: string): Promise<void> {
+  fallback[name].delete(key);
+  await run(name, "readwrite", (store) => store.delete(key));
+}
+
 export async function allConversations(): Promise<Conversation[]> {
-  const stored = (await run<Conversation[]>("readonly", (store) => store.getAll())) ?? [...fallback.values()];
-  return stored.sort((a, b) => b.updated - a.updated);
+  return (await all<Conversation>(CONVERSATIONS)).sort((a, b) => b.updated - a.updated);
 }
 
-export async function putConversation(conversation: Conversation): Promise<void> {
-  fallback.set(conversation.id, conversation);
-  await run("readwrite", (store) => store.put(conversation));
+export const putConversation = (conversation: Conversation) => put(CONVERSATIONS, conversation.id, conversation);
+export const deleteConversation = (id: string) => remove(CONVERSATIONS, id);
+
+export async function allWaiting(mark: string): Promise<Waiting[]> {
+  return (await all<Waiting>(WAITING)).filter((one) => one.mark === mark);
 }
 
-export async function deleteConversation(id: string): Promise<void> {
-  fallback.delete(id);
-  await run("readwrite", (store) => store.delete(id));
-}
+export const putWaiting = (one: Waiting) => put(WAITING, one.name, one);
+export const deleteWaiting = (one: Waiting) => remove(WAITING, one.name);

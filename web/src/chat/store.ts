@@ -1,8 +1,12 @@
-// The page's state: the conversation that is shown, the list of others, and what is saved when.
+// The page's state: the conversation that is shown, and what is saved when. Where: ./places.
 
 import { batch, computed, signal } from "@preact/signals";
+import { apiKey } from "../api/key";
+import { problemIn } from "../api/conversations";
 import { models } from "../api/models";
-import { allConversations, deleteConversation, putConversation } from "./storage";
+import { tell } from "../ui/state";
+import { merged } from "./merge";
+import { connect, drop, find, loadBrowser, put, whole } from "./places";
 import {
   type Conversation, emptySettings, MAX_THREADS, newConversation, newThread, type Settings, settingsOf,
   type Thread,
@@ -12,7 +16,6 @@ const LAST_SETTINGS = "outrider.settings";
 const SAVE_AFTER_MS = 400;
 
 export const conversation = signal<Conversation>(newConversation(rememberedSettings()));
-export const history = signal<Conversation[]>([]);
 export const activeThread = signal(0);
 export const thread = computed(() => conversation.value.threads[activeThread.value] ?? conversation.value.threads[0]!);
 /** What is spoken to a screen reader. */
@@ -38,7 +41,7 @@ export function changeConversation(id: string, change: (old: Conversation) => Co
     saving = setTimeout(() => void save(conversation.value), SAVE_AFTER_MS);
     return;
   }
-  const other = history.value.find((one) => one.id === id);
+  const other = find(id)?.whole;
   if (other) void save(change(other));
 }
 
@@ -48,10 +51,7 @@ export function changeSettings(changes: Partial<Settings>, index = activeThread.
 }
 
 export async function save(one: Conversation): Promise<void> {
-  if (isEmpty(one)) return;
-  const others = history.value.filter(({ id }) => id !== one.id);
-  history.value = [one, ...others].sort((a, b) => b.updated - a.updated);
-  await putConversation(one);
+  if (!isEmpty(one)) await put(one);
 }
 
 export function saveNow(): void {
@@ -64,10 +64,43 @@ export function isEmpty(one: Conversation): boolean {
 }
 
 export async function loadHistory(): Promise<void> {
-  history.value = await allConversations();
-  const asked = /^\/chat\/([\w-]+)$/.exec(location.pathname)?.[1];
-  const found = history.value.find(({ id }) => id === asked);
+  await loadBrowser();
+  const asked = askedFor();
+  const found = asked ? find(asked)?.whole : null;
   if (found) show(found, false);
+  void useKey().then(() => !found && asked && askedFor() === asked && void openById(asked, false));
+}
+
+/** Use the shelf of the key that is there now; what was saved until now belongs to the one before. */
+export async function useKey(): Promise<void> {
+  saveNow();
+  if (find(conversation.value.id)?.place === "server") {
+    show(newConversation(settingsOf(thread.value)), false);
+    if (askedFor()) window.history.replaceState(null, "", "/");
+    announcement.value = "";
+  }
+  await connect(apiKey.value, {
+    tell,
+    changed(both) {
+      if (both.id === conversation.value.id) conversation.value = merged(both, conversation.value);
+    },
+  });
+}
+
+/** Show a conversation of the list, read from where it is. */
+export async function openById(id: string, isNewAddress = true): Promise<void> {
+  try {
+    const found = await whole(id);
+    if (found) show(found, isNewAddress);
+  } catch (error) {
+    const problem = problemIn(error);
+    if (!problem) throw error;
+    tell(problem.status === 404 ? "The conversation was deleted, or belongs to another key" : `${problem.title}; try again later`);
+  }
+}
+
+function askedFor(): string | undefined {
+  return /^\/chat\/([\w-]+)$/.exec(location.pathname)?.[1];
 }
 
 export function show(one: Conversation, isNewAddress = true): void {
@@ -89,9 +122,10 @@ export function rememberAddress(): void {
 }
 
 export async function forget(id: string): Promise<void> {
-  history.value = history.value.filter((one) => one.id !== id);
-  await deleteConversation(id);
-  if (conversation.value.id === id) {
+  const isShown = conversation.value.id === id;
+  if (isShown) clearTimeout(saving);
+  await drop(id);
+  if (isShown && conversation.value.id === id) {
     conversation.value = newConversation(settingsOf(thread.value));
     window.history.replaceState(null, "", "/");
   }
@@ -134,9 +168,8 @@ function rememberedSettings(): Settings {
 
 window.addEventListener("popstate", () => {
   if (location.pathname !== "/" && !location.pathname.startsWith("/chat/")) return; // another page
-  const asked = /^\/chat\/([\w-]+)$/.exec(location.pathname)?.[1];
-  const found = history.value.find(({ id }) => id === asked);
-  if (found) show(found, false);
-  else if (!asked) show(newConversation(settingsOf(thread.value)), false);
+  const asked = askedFor();
+  if (asked) void openById(asked, false);
+  else show(newConversation(settingsOf(thread.value)), false);
 });
 window.addEventListener("pagehide", saveNow);

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { python, shellQuoted, typescript } from "./literals";
-import { sample } from "./samples";
+import { type Language, LANGUAGES, sample, type Wire, WIRES } from "./samples";
 
 const BODY = { model: "m", messages: [{ role: "user", content: `it's "x" \\ $HOME` }], temperature: 0, min_p: 0.1, top_a: 0.2 };
 const FIELDS = { "/v1/chat/completions": ["model", "messages", "temperature", "min_p"] };
@@ -29,4 +29,14 @@ test("values are written as data of the language", () => {
   expect(shellQuoted("it's")).toBe(`'it'\\''s'`);
   expect(python({ a: [true, null, 1.5], "b c": "\u2028" })).toBe('{\n    "a": [\n        True,\n        None,\n        1.5,\n    ],\n    "b c": "\\u2028",\n}');
   expect(typescript({ a: [], "b c": {} })).toBe('{\n  a: [],\n  "b c": {},\n}');
+});
+
+test("every sample sends the key, and none holds it", () => {
+  for (const wire of Object.keys(WIRES) as Wire[]) {
+    for (const language of Object.keys(LANGUAGES) as Language[]) {
+      const { code } = sample(BODY, wire, language, "http://h", {});
+      expect(code).toMatch(/authorization|api_key=|apiKey:/i);
+      expect(code).toContain("OUTRIDER_API_KEY");
+    }
+  }
 });

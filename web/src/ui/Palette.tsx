@@ -2,7 +2,8 @@
 
 import { useState } from "preact/hooks";
 import { models } from "../api/models";
-import { addThread, changeSettings, history, show, startConversation } from "../chat/store";
+import { history } from "../chat/places";
+import { addThread, changeSettings, openById, startConversation } from "../chat/store";
 import { Dialog } from "./Dialog";
 import { exportAll } from "./History";
 import { isHistoryOpen, isSettingsOpen, open, theme } from "./state";
@@ -64,8 +65,8 @@ function actions(): Action[] {
     action("Dark theme", () => (theme.value = "dark")),
     action("Theme of the system", () => (theme.value = "system")),
     action("Enter a key", () => (open.value = "keys")),
-    action("Export all conversations", exportAll),
+    action("Export all conversations", () => void exportAll()),
     ...models.value.map(({ id }) => ({ name: id, kind: "Model", run: () => changeSettings({ model: id }) })),
-    ...history.value.map((one) => ({ name: one.title || "Conversation", kind: "Conversation", run: () => show(one) })),
+    ...history.value.map((one) => ({ name: one.title || "Conversation", kind: "Conversation", run: () => void openById(one.id) })),
   ];
 }
