@@ -18,7 +18,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -28,17 +28,19 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from outrider.config import ServerConfig
-from outrider.gateway.catalogue import Catalogue
+from outrider.gateway.catalogue import Catalogue, Entry
 from outrider.metering.key_store import add_key
 from outrider.metering.keys import make_key, new_secret
 from outrider.server.app import build_app
 from outrider.storage.database import Database
 from outrider.storage.schema import facets
+from outrider.types import Event, GenerationRequest
 
 TARGET_MS = 200
+MODEL = "maker/model-1"
 NUM_DAYS, DAY_S = 120, 86_400
 BLOCK = 500_000
-BACK_FILL = "outrider.storage.migrations.versions.r0005_facets"
+BACK_FILL = "outrider.storage.migrations.versions.r0006_facets"
 NUM_KEYS, NUM_APPS, NUM_MODELS, NUM_HOSTS, MODELS_PER_KEY = 1000, 200, 60, 6, 3
 SUMS = {
     "hours": "created_ms / 3600000 * 3600, series",
@@ -203,6 +205,17 @@ def _sums(connection: sqlite3.Connection) -> None:
     )
 
 
+class _Nobody:
+    """The model whose use is asked for; nobody asks it anything else."""
+
+    name = MODEL
+    is_ready = True
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        raise AssertionError(request)
+        yield
+
+
 async def measure(data: Path, rounds: int) -> dict[str, list[float]]:
     """Ask every endpoint; give milliseconds, the first one cold."""
     secret, database = new_secret(), Database(data / "outrider.db")
@@ -214,7 +227,7 @@ async def measure(data: Path, rounds: int) -> dict[str, list[float]]:
         lambda c: c.exec_driver_sql("SELECT id FROM generations WHERE number = 4321").scalar_one()
     )
     await database.close()
-    app = build_app(ServerConfig(data_dir=str(data)), Catalogue([]))
+    app = build_app(ServerConfig(data_dir=str(data)), Catalogue([Entry(_Nobody())]))
     first, last = (
         time.strftime("%Y-%m-%d", time.gmtime(time.time() - days * DAY_S)) for days in (NUM_DAYS, 1)
     )
@@ -238,6 +251,8 @@ async def measure(data: Path, rounds: int) -> dict[str, list[float]]:
         ),
         f"/outrider/v1/statistics/usage?{every}&group_by=key",
         f"/outrider/v1/statistics/latency?{every}&group_by=model",
+        f"/outrider/v1/use/{MODEL}",
+        f"/outrider/v1/use/{MODEL}?days=366",
     ]
     results = {}
     for path in paths:

@@ -114,14 +114,23 @@ class ModelTokens(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
 
 
-class ModelPeriod(msgspec.Struct, frozen=True, kw_only=True):
-    """What one model did in an hour or a day."""
+class ModelDay(msgspec.Struct, frozen=True):
+    """What one model did in a day."""
 
     begin_s: int
     requests: int = 0
     failures: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+class ModelHour(msgspec.Struct, frozen=True):
+    """How one model did in an hour: refused is the caller's own fault, failures are not."""
+
+    begin_s: int
+    requests: int = 0
+    refused: int = 0
+    failures: int = 0
 
 
 class ModelApp(msgspec.Struct, frozen=True, kw_only=True):

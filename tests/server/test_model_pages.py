@@ -54,6 +54,9 @@ def test_use_counts_days_hours_and_apps(server: Running) -> None:
     assert today["requests"] - before["days"][-1]["requests"] == 2
     assert (today["prompt_tokens"], today["completion_tokens"], today["failures"]) == (14, 4, 0)
     assert shown["hours"][-1]["uptime"] == 1.0
+    wrong = {**BODY, "max_tokens": 10**9}  # more than any context: the caller's own mistake
+    server.ask("POST", "/api/v1/chat/completions", wrong, **bearer("infer"))
+    assert use(server)["hours"][-1]["uptime"] == 1.0
     assert shown["apps"] == [
         {"title": "<img src=x>", "url": "https://app.example", "requests": 1, "tokens": 9}
     ]

@@ -86,6 +86,26 @@ const PAGES = {
   }],
 };
 
+const day = (at) => new Date(Date.UTC(2026, 9, 23) + at * 86_400_000).toISOString();
+const USE = {
+  days: Array.from({ length: 30 }, (_, at) => ({
+    day: day(at).slice(0, 10), requests: 100, failures: 0,
+    prompt_tokens: Math.round(40_000 + 25_000 * Math.sin(at / 3) + 900 * at), completion_tokens: Math.round(18_000 + 9000 * Math.cos(at / 4)),
+  })),
+  hours: Array.from({ length: 72 }, (_, at) => ({ begin: day(27 + at / 24), requests: 20, refused: 0, failures: at === 40 ? 1 : 0, uptime: at === 40 ? 0.95 : 1 })),
+  apps: [{ title: "Notes", url: "https://notes.example", requests: 320, tokens: 812_345 }, { title: "Reader", url: "https://reader.example", requests: 120, tokens: 212_345 }],
+};
+
+async function models(page) {
+  await page.locator(".model").first().waitFor();
+}
+
+async function model(page, front, context) {
+  await context.route((url) => url.pathname.startsWith("/outrider/v1/use/"), (route) => route.fulfill({ json: USE }));
+  await page.locator(".model a").first().click();
+  await page.locator("canvas").nth(1).waitFor();
+}
+
 const session = await start();
 for (const colorScheme of ["light", "dark"]) {
   for (const [name, scene] of Object.entries(SCENES)) {
@@ -93,6 +113,11 @@ for (const colorScheme of ["light", "dark"]) {
   }
   for (const [name, [path, scene]] of Object.entries(PAGES)) {
     await draw(`${name}-${colorScheme}`, scene, { path, colorScheme, viewport: { width: 1360, height: 850 } });
+  }
+  for (const [name, scene] of Object.entries({ models, model })) {
+    const options = { colorScheme, path: "/models" };
+    await draw(`${name}-${colorScheme}`, scene, { ...options, viewport: { width: 1360, height: 850 } });
+    await draw(`${name}-phone-${colorScheme}`, scene, { ...options, viewport: { width: 360, height: 740 } });
   }
   await draw(`phone-${colorScheme}`, chat, { colorScheme, viewport: { width: 360, height: 740 } });
 }

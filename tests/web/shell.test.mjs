@@ -37,7 +37,7 @@ test("pages are gone to and come back from without a load, and an answer goes on
 
 test("a deep link opens its page, and an unknown one says so", async () => {
   await inPage(session, { path: "/models" }, async (page) => {
-    await page.getByRole("rowheader").first().waitFor();
+    await page.locator(".model").first().waitFor();
     await page.evaluate(() => window.history.pushState(null, "", "/nothing/here"));
     await page.goBack();
     await page.goForward();
@@ -89,7 +89,7 @@ test("a page that can't be loaded any more says so", async () => {
 for (const colorScheme of ["light", "dark"]) {
   test(`the navigation fits at 360 pixels and axe finds nothing serious, ${colorScheme}`, async () => {
     await inPage(session, { path: "/models", colorScheme, viewport: { width: 360, height: 740 } }, async (page) => {
-      await page.getByRole("rowheader").first().waitFor();
+      await page.locator(".model").first().waitFor();
       assert.deepEqual(await findings(page), []);
       assert.equal(await overflow(page), 0, "pixels too wide");
       await pages(page).getByRole("link", { name: "Playground" }).click();

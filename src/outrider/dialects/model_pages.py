@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from outrider.dialects.openrouter_filters import whole_number
-from outrider.ledger_types import ModelApp, ModelPeriod
+from outrider.ledger_types import ModelApp, ModelDay, ModelHour
 from outrider.model_cards import ModelFacts, ModelListing
 
 DEFAULT_DAYS, MAX_DAYS = 30, 366
@@ -41,10 +41,11 @@ class DayRow(msgspec.Struct):
 
 
 class HourRow(msgspec.Struct):
-    """One hour of a model; `uptime` is the share that didn't fail, null if nobody asked."""
+    """One hour of a model; `uptime` leaves out what callers got wrong, null if nothing is left."""
 
     begin: str
     requests: int
+    refused: int
     failures: int
     uptime: float | None
 
@@ -96,8 +97,8 @@ def encode_page(model: ModelListing, names: Iterable[str]) -> ModelPage:
 def encode_use(
     model: str,
     window: Window,
-    days: Iterable[ModelPeriod],
-    hours: Iterable[ModelPeriod],
+    days: Iterable[ModelDay],
+    hours: Iterable[ModelHour],
     apps: Sequence[ModelApp],
 ) -> bytes:
     """Write how a model was used, with a row for each day and hour, used or not."""
@@ -108,22 +109,23 @@ def encode_use(
         as_of=_time(window.now_s),
         days=[_day(by_day, at) for at in range(window.first_day_s, window.now_s + 1, _DAY_S)],
         hours=[_hour(by_hour, at) for at in range(window.first_hour_s, window.now_s + 1, _HOUR_S)],
-        apps=[AppRow(app.title, app.url, app.requests, app.tokens) for app in apps[:MAX_APPS]],
+        apps=[AppRow(app.title, app.url, app.requests, app.tokens) for app in apps],
     )
     return msgspec.json.encode(use)
 
 
-def _day(periods: Mapping[int, ModelPeriod], at_s: int) -> DayRow:
-    it = periods.get(at_s) or ModelPeriod(begin_s=at_s)
+def _day(known: Mapping[int, ModelDay], at_s: int) -> DayRow:
+    it = known.get(at_s) or ModelDay(at_s)
     return DayRow(
         _time(at_s)[:10], it.requests, it.failures, it.prompt_tokens, it.completion_tokens
     )
 
 
-def _hour(periods: Mapping[int, ModelPeriod], at_s: int) -> HourRow:
-    it = periods.get(at_s) or ModelPeriod(begin_s=at_s)
-    uptime = (it.requests - it.failures) / it.requests if it.requests else None
-    return HourRow(_time(at_s), it.requests, it.failures, uptime)
+def _hour(known: Mapping[int, ModelHour], at_s: int) -> HourRow:
+    it = known.get(at_s) or ModelHour(at_s)
+    answerable = it.requests - it.refused
+    uptime = (answerable - it.failures) / answerable if answerable else None
+    return HourRow(_time(at_s), it.requests, it.refused, it.failures, uptime)
 
 
 def _time(at_s: int) -> str:

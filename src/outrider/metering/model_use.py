@@ -1,43 +1,82 @@
 """What the ledger's sums say of one model: by hour, by day and by app.
 
-Reads sums only, never requests, so it takes as long for five million of them as for five.
+Reads sums only, never requests, so it takes as long for five million of them as for five. A model's
+facet has its days and hours; which apps asked it is known to the sums by series alone.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from sqlalchemy import Connection, ScalarSelect, func, select
 
-from sqlalchemy import Connection, Select, Table, func, select
+from outrider.ledger_types import ModelApp, ModelDay, ModelHour
+from outrider.storage.schema import (
+    apps,
+    days,
+    facet_days,
+    facet_errors,
+    facet_hours,
+    facets,
+    series,
+)
 
-from outrider.ledger_types import ModelApp, ModelPeriod
-from outrider.storage.schema import apps, days, hours, series
 
-_COUNTS = ("requests", "failures", "prompt_tokens", "completion_tokens")
-
-
-def model_days(connection: Connection, model: str, first_s: int) -> list[ModelPeriod]:
+def model_days(connection: Connection, model: str, first_s: int) -> list[ModelDay]:
     """Give a model's days since one, those without requests left out."""
-    return _periods(connection, days, model, first_s)
+    table = facet_days.c
+    found = connection.execute(
+        select(
+            table.begin_s,
+            table.requests,
+            table.failures,
+            table.prompt_tokens,
+            table.completion_tokens,
+        )
+        .where(table.facet == _facet(model), table.begin_s >= first_s)
+        .order_by(table.begin_s)
+    )
+    return [ModelDay(*map(int, row)) for row in found]
 
 
-def model_hours(connection: Connection, model: str, first_s: int) -> list[ModelPeriod]:
+def model_hours(connection: Connection, model: str, first_s: int) -> list[ModelHour]:
     """Give a model's hours since one, those without requests left out."""
-    return _periods(connection, hours, model, first_s)
+    asked, errors = facet_hours.c, facet_errors.c
+    requests = connection.execute(
+        select(asked.begin_s, asked.requests)
+        .where(asked.facet == _facet(model), asked.begin_s >= first_s)
+        .order_by(asked.begin_s)
+    ).all()
+    faults = connection.execute(
+        select(errors.begin_s, errors.origin == "client", func.sum(errors.requests))
+        .where(errors.facet == _facet(model), errors.begin_s >= first_s)
+        .group_by(errors.begin_s, errors.origin == "client")
+    )
+    counted = {(begin_s, bool(is_client)): int(count) for begin_s, is_client, count in faults}
+    return [
+        ModelHour(
+            begin_s,
+            requests=int(count),
+            refused=counted.get((begin_s, True), 0),
+            failures=counted.get((begin_s, False), 0),
+        )
+        for begin_s, count in requests
+    ]
 
 
-def model_apps(connection: Connection, model: str, first_s: int) -> list[ModelApp]:
+def model_apps(connection: Connection, model: str, first_s: int, limit: int) -> list[ModelApp]:
     """Give the apps that used a model since a day, most tokens first."""
     tokens = func.sum(days.c.prompt_tokens + days.c.completion_tokens)
-    chosen = _of_model(days, model, first_s).where(series.c.app != 0)
     sums = (
-        chosen.add_columns(series.c.app, func.sum(days.c.requests).label("n"), tokens.label("sum"))
+        select(series.c.app, func.sum(days.c.requests).label("n"), tokens.label("tokens"))
+        .join(days, days.c.series == series.c.number)
+        .where(series.c.model == model, series.c.app != 0, days.c.begin_s >= first_s)
         .group_by(series.c.app)
         .subquery()
     )
     found = connection.execute(
-        select(apps.c.title, apps.c.url, sums.c.n, sums.c.sum)
-        .join(apps, sums.c.app == apps.c.number)
-        .order_by(sums.c.sum.desc(), apps.c.number)
+        select(apps.c.title, apps.c.url, sums.c.n, sums.c.tokens)
+        .join(sums, sums.c.app == apps.c.number)
+        .order_by(sums.c.tokens.desc(), apps.c.number)
+        .limit(limit)
     )
     return [
         ModelApp(title=title, url=url, requests=int(requests), tokens=int(total))
@@ -45,23 +84,9 @@ def model_apps(connection: Connection, model: str, first_s: int) -> list[ModelAp
     ]
 
 
-def _periods(connection: Connection, table: Table, model: str, first_s: int) -> list[ModelPeriod]:
-    sums = [func.sum(table.c[name]).label(name) for name in _COUNTS]
-    found = connection.execute(
-        _of_model(table, model, first_s)
-        .add_columns(table.c.begin_s, *sums)
-        .group_by(table.c.begin_s)
-        .order_by(table.c.begin_s)
-    )
-    return [
-        ModelPeriod(**{name: int(value) for name, value in row._mapping.items()}) for row in found
-    ]
-
-
-def _of_model(table: Table, model: str, first_s: int) -> Select[Any]:
-    """Begin a question for what one model did; no column is chosen yet."""
+def _facet(model: str) -> ScalarSelect[int]:
     return (
-        select()
-        .select_from(table.join(series, table.c.series == series.c.number))
-        .where(series.c.model == model, table.c.begin_s >= first_s)
+        select(facets.c.number)
+        .where(facets.c.kind == "model", facets.c.name == model)
+        .scalar_subquery()
     )

@@ -31,6 +31,6 @@ class ModelUseApi:
         run, since_s = self._storage.run, window.first_day_s
         days = await run(model_use.model_days, model, since_s)
         hours = await run(model_use.model_hours, model, window.first_hour_s)
-        apps = await run(model_use.model_apps, model, since_s)
+        apps = await run(model_use.model_apps, model, since_s, wire.MAX_APPS)
         body = wire.encode_use(model, window, days, hours, apps)
         return Response(body, media_type="application/json")

@@ -29,7 +29,7 @@ export function ModelUse({ id }: { id: string }) {
       <section>
         <h2>Uptime</h2>
         <Uptime hours={data.hours} />
-        <p class="faint">Requests that the server or its providers didn't fail, whoever answered in the end, by hour.</p>
+        <p class="faint">The share of requests that were answered, whoever did it in the end; what callers got wrong isn't counted.</p>
       </section>
       <section>
         <h2>Top apps</h2>
@@ -53,7 +53,7 @@ function Uptime({ hours }: { hours: Use["hours"] }) {
   const isUsed = hours.some(({ requests }) => requests > 0);
   const times = useMemo(() => (isUsed ? hours.map(({ begin }) => Date.parse(begin) / 1000) : []), [hours]);
   const series = [{ label: "Uptime", values: hours.map(({ uptime }) => uptime) }];
-  return <Chart title="Uptime of the last 72 hours" times={times} series={series} show={percent} step="hour" range={[0, 1]} />;
+  return <Chart title="Uptime of the last 72 hours" times={times} series={series} show={percent} step="hour" range={[0.9, 1]} />;
 }
 
 /** An app's title and address are its own words: text, and a link only if it leads to a web page. */

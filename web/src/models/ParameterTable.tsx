@@ -55,7 +55,8 @@ function rowOf(parameter: Parameter, model: Model): Row {
   return { name, kind: KINDS[kind], range: rangeOf(parameter), fallback, help };
 }
 
-function rangeOf({ minimum, maximum, isOpenBelow }: Parameter): string {
+function rangeOf({ kind, minimum, maximum, isOpenBelow }: Parameter): string {
+  if (minimum !== undefined && !Number.isSafeInteger(minimum) && kind === "integer") return "any 64-bit number";
   if (minimum === undefined) return maximum === undefined ? "–" : `up to ${maximum}`;
   const from = isOpenBelow ? `more than ${minimum}` : `${minimum}`;
   return maximum === undefined ? `${from} and up` : `${from} to ${maximum}`;

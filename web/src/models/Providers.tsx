@@ -23,7 +23,7 @@ const OFFERS: Column<Endpoint>[] = [
   price("Cached / M", (one) => one.pricing.input_cache_read),
   { title: "Context", kind: "number", value: (one) => one.context_length || null },
   { title: "Longest answer", kind: "number", value: (one) => one.max_completion_tokens },
-  { title: "Weights", value: (one) => one.quantization },
+  { title: "Weights", value: (one) => (one.quantization === "unknown" ? null : one.quantization) },
 ];
 const UPTIMES: Column<Endpoint>[] = [
   { title: "Provider", value: (one) => one.provider_name },

@@ -56,7 +56,7 @@ export interface Endpoint {
 export interface Use {
   as_of: string;
   days: { day: string; requests: number; failures: number; prompt_tokens: number; completion_tokens: number }[];
-  hours: { begin: string; requests: number; failures: number; uptime: number | null }[];
+  hours: { begin: string; requests: number; refused: number; failures: number; uptime: number | null }[];
   apps: { title: string; url: string; requests: number; tokens: number }[];
 }
 

@@ -58,7 +58,7 @@ function optionsOf(properties: ChartProperties, size: Size, onPoint: (at: number
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, points: { show: kind === "lines" } },
     scales: { x: { range: hasBars ? aroundBars : undefined }, y: { range: (_, min, max) => spread(min, max, range) } },
-    axes: [axis, { ...axis, size: 62, values: (_, values) => values.map((value) => show(value)) }],
+    axes: [{ ...axis, space: 70, values: (_, times, __, ___, step) => times.map((time) => timeLabel(time, step)) }, { ...axis, size: 62, values: (_, values) => values.map((value) => show(value)) }],
     series: [{}, ...size.order.map((at): uPlot.Series => {
       const stroke = color(`--chart-${at + 1}`);
       if (kind === "lines") return { stroke, width: 1.5, points: { size: 5 } };
@@ -66,6 +66,17 @@ function optionsOf(properties: ChartProperties, size: Size, onPoint: (at: number
     })],
     hooks: { setCursor: [(plot) => onPoint(plot.cursor.idx ?? null)] },
   };
+}
+
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/** A time on the axis: as exact as the steps are, and the day where one begins. */
+function timeLabel(time: number, step: number): string {
+  const date = new Date(time * 1000);
+  const day = `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]}`;
+  if (step >= 28 * 86_400) return `${MONTHS[date.getUTCMonth()]} ${date.getUTCFullYear()}`;
+  if (step >= 86_400 || time % 86_400 === 0) return day;
+  return date.toISOString().slice(11, step < 60 ? 19 : 16);
 }
 
 /** Leave room for half a bar at both ends. */
