@@ -20,9 +20,9 @@ const OPTIONS = [
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 
-/** Start everything; `close` stops it. */
-export async function start() {
-  const { url, stop, newKey } = await startServer();
+/** Start everything; `close` stops it. `prepare` gets the data folder before the server has it. */
+export async function start({ prepare = () => {} } = {}) {
+  const { url, stop, newKey } = await startServer(prepare);
   const front = await startFront(url);
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: OPTIONS });
   const close = async () => {
@@ -33,9 +33,10 @@ export async function start() {
   return { url, front, browser, close, newKey };
 }
 
-async function startServer() {
+async function startServer(prepare) {
   if (OUTRIDER_URL) return { url: OUTRIDER_URL, stop: async () => {}, newKey: null };
   const folder = mkdtempSync(join(tmpdir(), "outrider-web-")); // a ledger of its own
+  prepare(folder);
   const options = { stdio: ["ignore", "pipe", "inherit"], env: { ...ENVIRONMENT, OUTRIDER_DATA_DIR: folder } };
   const server = spawn(PYTHON, ["-m", "outrider", "serve", MODEL, "--port", "0"], options);
   const url = await new Promise((resolve, reject) => {
@@ -102,6 +103,11 @@ export async function findings(page) {
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
   return violations.filter(({ impact }) => impact === "serious" || impact === "critical")
     .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).slice(0, 3).join(" ")}`);
+}
+
+/** Fill a data folder with the requests of some weeks. */
+export function fillLedger(folder) {
+  execFileSync(PYTHON, [new URL("fill_ledger.py", import.meta.url).pathname, folder], { env: ENVIRONMENT });
 }
 
 /** How many pixels the page is too wide for its window. */

@@ -1,7 +1,7 @@
 // Draws the page in both themes, wide and narrow, into build/screenshots.
 
 import { mkdirSync } from "node:fs";
-import { ask, inPage, openSection, setParameter, start } from "./browser.mjs";
+import { ask, fillLedger, inPage, openSection, setParameter, start } from "./browser.mjs";
 import { says } from "./front.mjs";
 import { useKey } from "./history.mjs";
 
@@ -74,6 +74,13 @@ const SCENES = {
 
 // Pages beside the playground: where they are, and what is done before the picture.
 const PAGES = {
+  stats: ["/stats?range=30d", async (page) => {
+    await page.locator("figure", { hasText: "Tokens per second" }).locator("canvas").waitFor();
+  }],
+  "stats-times": ["/stats?range=90d&group_by=app", async (page) => {
+    await page.locator("figure", { hasText: "Errors by origin" }).locator("canvas").waitFor();
+    await page.getByRole("heading", { name: "Times" }).evaluate((element) => element.scrollIntoView());
+  }],
   docs: ["/docs/postV1ChatCompletions", async (page) => {
     await page.getByText("Fields of messages").click();
     await page.getByText("Fields of content").click();
@@ -106,7 +113,7 @@ async function model(page, front, context) {
   await page.locator("canvas").nth(1).waitFor();
 }
 
-const session = await start();
+const session = await start({ prepare: fillLedger });
 for (const colorScheme of ["light", "dark"]) {
   for (const [name, scene] of Object.entries(SCENES)) {
     await draw(`${name}-${colorScheme}`, scene, { colorScheme, viewport: { width: 1360, height: 850 } });

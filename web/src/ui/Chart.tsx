@@ -37,13 +37,13 @@ export function Chart(properties: ChartProperties) {
         <button type="button" class="quiet" disabled={times.length === 0} onClick={() => saveCsv(properties)} aria-label={`Download ${title} as CSV`}>CSV</button>
       </figcaption>
       {times.length === 0 && <p class="nothing">Nothing has been counted yet.</p>}
-      {times.length > 0 && (isTable ? <Values {...properties} /> : <Picture {...properties} series={series.slice(0, MAX_SERIES)} height={height} />)}
+      {times.length > 0 && (isTable ? <Values {...properties} /> : <Picture {...properties} series={series.slice(0, MAX_SERIES)} height={height} onFail={() => setTable(true)} />)}
     </figure>
   );
 }
 
-function Picture(properties: ChartProperties & { height: number }) {
-  const { title, times, series, height, show = String } = properties;
+function Picture(properties: ChartProperties & { height: number; onFail: () => void }) {
+  const { title, times, series, height, onFail, show = String } = properties;
   const element = useRef<HTMLDivElement>(null);
   const plot = useRef<Plot | null>(null);
   const [at, setAt] = useState<number | null>(null);
@@ -52,7 +52,7 @@ function Picture(properties: ChartProperties & { height: number }) {
     let isCurrent = true;
     void import("./plot").then(({ draw }) => {
       if (isCurrent && element.current) plot.current = draw(element.current, properties, setAt);
-    });
+    }, () => isCurrent && onFail()); // what draws couldn't be loaded
     return () => {
       isCurrent = false;
       plot.current?.close();
