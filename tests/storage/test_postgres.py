@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, select, text
 
-from metering.books import PRICE, opened, rows_of
+from metering.books import PRICE, empty_database, opened, rows_of
 from metering.test_contents import MINE, add_keys, content, kept
 from metering.test_keys import key
 from metering.test_ledger import row_of
 from outrider import config
 from outrider.conversation_types import Cursor, Search, query_words, words_of
 from outrider.errors import ConfigError, StorageError
-from outrider.ledger_types import DAY_S, AppTokens
-from outrider.metering import statistics, upkeep
+from outrider.ledger_types import DAY_S, AppTokens, Span
+from outrider.metering import statistics, trends, upkeep
 from outrider.metering.contents import find_content, save_contents
+from outrider.metering.facets import KINDS
 from outrider.metering.key_store import add_key, all_keys, revoke_key
 from outrider.metering.ledger import Numbers, add_rows
 from outrider.metering.statistics import Days, Slice
@@ -31,11 +33,12 @@ from outrider.storage.database import Database
 from outrider.storage.migration import current, migrate
 from outrider.storage.opening import open_storage
 from outrider.storage.postgres import PostgresServer
-from outrider.storage.schema import HEAD, hours, metadata
+from outrider.storage.schema import HEAD, facet_hours, hours, metadata
 from server.keyed import secret_key
 from server.scripted import wait_until
 from server.test_spending import COST, chat, own, serve
 from storage.postgres import Cluster, cluster
+from storage.records import run as run_file
 from storage.test_conversations import conversation
 
 pytestmark = pytest.mark.xdist_group("postgres")
@@ -123,6 +126,36 @@ def test_the_ledger_and_what_is_read_out_of_it_are_the_same_there(url: str) -> N
     assert [row.tokens for row in models] == [total]
 
 
+def test_what_charts_show_is_the_same_there_also_of_an_older_ledger(
+    url: str, tmp_path: Path
+) -> None:
+    rows = [
+        row_of(
+            n, key=f"k{n % 2}", model=f"m{n % 3}", prompt_tokens=10**12, after_s=n * 1000,
+            app_url=["", "https://a"][n % 2], status=[200, 200, 503][n % 3],
+            error_code=["", "", "engine_overloaded"][n % 3], duration_ms=n * n,
+            first_token_ms=n,
+        )
+        for n in range(90)
+    ]  # fmt: skip
+    day_s = opened().created_ms // 1000 // DAY_S * DAY_S
+    span = Span(day_s, day_s + 2 * DAY_S, DAY_S)
+    reads = [
+        partial(read, span=span, kind=kind, key=key)
+        for read in (trends.usage, trends.latencies, trends.errors)
+        for kind in ("model", "app")
+        for key in (None, "k1")
+    ]
+    there = run(url, lambda c: add_rows(c, rows, Numbers()), *reads)[1:]
+    here = run_file(empty_database(tmp_path), lambda c: add_rows(c, rows, Numbers()), *reads)[1:]
+    assert there == here
+    assert there[0].sums.prompt_tokens == 90 * 10**12
+    place = PostgresServer(url)
+    with place.connect() as connection:
+        migrate(connection, place, "0004")
+    assert run(url, *reads) == here
+
+
 def test_two_servers_add_to_the_same_sums(url: str) -> None:
     async def main() -> None:
         databases = [Database(PostgresServer(url)) for _ in range(2)]
@@ -141,8 +174,13 @@ def test_two_servers_add_to_the_same_sums(url: str) -> None:
             await database.close()
 
     asyncio.run(main())
-    (sums,) = run(url, lambda c: list(c.scalars(select(hours.c.requests))))
+    (sums, of_facets) = run(
+        url,
+        lambda c: list(c.scalars(select(hours.c.requests))),
+        lambda c: list(c.scalars(select(facet_hours.c.requests))),
+    )
     assert sum(sums) == 80
+    assert sum(of_facets) == 80 * len(KINDS)
     assert len(sums) == 3
 
 
