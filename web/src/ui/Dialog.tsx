@@ -14,12 +14,20 @@ interface Properties {
 
 export function Dialog({ title, children, class: name = "", onClose }: Properties) {
   const element = useRef<HTMLDialogElement>(null);
+  const isThere = useRef(true);
   useEffect(() => {
     const dialog = element.current!;
     dialog.showModal();
-    return () => dialog.close();
+    return () => {
+      isThere.current = false; // its event comes later, and would close the dialog after it
+      dialog.close();
+    };
   }, []);
-  const close = onClose ?? (() => (open.value = "none"));
+  const close = () => {
+    if (!isThere.current) return;
+    if (onClose) onClose();
+    else open.value = "none";
+  };
   return (
     <dialog
       ref={element} class={name} aria-label={title} onClose={close}
