@@ -2,7 +2,8 @@
 // test by a console error, an exception, or a request to anywhere else.
 
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -20,9 +21,13 @@ const OPTIONS = [
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 
-/** Start everything; `close` stops it. `prepare` gets the data folder before the server has it. */
-export async function start({ prepare = () => {} } = {}) {
-  const { url, stop, newKey } = await startServer(prepare);
+/**
+ * Start everything; `close` stops it. A server of a test's own is told by its model, further options
+ * of `serve`, variables, and what to do with its data folder before it starts; OUTRIDER_URL can't
+ * stand for it.
+ */
+export async function start(own = null) {
+  const { url, stop, newKey } = await startServer(own);
   const front = await startFront(url);
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: OPTIONS });
   const close = async () => {
@@ -33,12 +38,12 @@ export async function start({ prepare = () => {} } = {}) {
   return { url, front, browser, close, newKey };
 }
 
-async function startServer(prepare) {
-  if (OUTRIDER_URL) return { url: OUTRIDER_URL, stop: async () => {}, newKey: null };
+async function startServer(own) {
+  if (OUTRIDER_URL && !own) return { url: OUTRIDER_URL, stop: async () => {}, newKey: null };
   const folder = mkdtempSync(join(tmpdir(), "outrider-web-")); // a ledger of its own
-  prepare(folder);
-  const options = { stdio: ["ignore", "pipe", "inherit"], env: { ...ENVIRONMENT, OUTRIDER_DATA_DIR: folder } };
-  const server = spawn(PYTHON, ["-m", "outrider", "serve", MODEL, "--port", "0"], options);
+  own?.prepare?.(folder);
+  const options = { stdio: ["ignore", "pipe", "inherit"], env: { ...ENVIRONMENT, OUTRIDER_DATA_DIR: folder, ...own?.env } };
+  const server = spawn(PYTHON, ["-m", "outrider", "serve", own?.model ?? MODEL, "--port", "0", ...(own?.options ?? [])], options);
   const url = await new Promise((resolve, reject) => {
     let said = "";
     server.stdout.on("data", (data) => {
@@ -55,6 +60,20 @@ async function startServer(prepare) {
   });
   const newKey = (...args) => execFileSync(PYTHON, ["-m", "outrider", "keys", "create", ...args], { env: options.env, stdio: ["ignore", "pipe", "ignore"] }).toString().trim();
   return { url, stop, newKey };
+}
+
+/** Run a command of Outrider's and give what it prints. */
+export function outrider(args, env) {
+  const { status, stdout, stderr } = spawnSync(PYTHON, ["-m", "outrider", ...args], { env: { ...ENVIRONMENT, ...env }, encoding: "utf8" });
+  assert.equal(status, 0, stderr);
+  return stdout.trim();
+}
+
+/** Start a Python script that prints a line when it is ready and ends with its stdin; gives both. */
+export async function script(...args) {
+  const child = spawn(PYTHON, args, { stdio: ["pipe", "pipe", "inherit"], env: ENVIRONMENT });
+  const [line] = await once(child.stdout, "data");
+  return { line: String(line).trim(), stop: () => child.stdin.end() };
 }
 
 /** Run a test in a page of its own, with what a person sees afterwards checked for errors. */

@@ -4,6 +4,7 @@ import { mkdirSync } from "node:fs";
 import { ask, fillLedger, inPage, openSection, setParameter, start } from "./browser.mjs";
 import { says } from "./front.mjs";
 import { useKey } from "./history.mjs";
+import { startManaged } from "./managed.mjs";
 
 const OUT = "build/screenshots";
 mkdirSync(OUT, { recursive: true });
@@ -129,6 +130,7 @@ for (const colorScheme of ["light", "dark"]) {
   await draw(`phone-${colorScheme}`, chat, { colorScheme, viewport: { width: 360, height: 740 } });
 }
 await session.close();
+await drawAdministration();
 
 async function draw(name, scene, options) {
   await inPage(session, { ...options, allowed: [/./] }, async (page, front) => {
@@ -138,4 +140,36 @@ async function draw(name, scene, options) {
     await page.screenshot({ path: `${OUT}/${name}.png` });
   });
   console.log(`${OUT}/${name}.png`);
+}
+
+/** Draw the sections of administration, on a server that has something to show. */
+async function drawAdministration() {
+  const managed = await startManaged();
+  await busyDay(managed);
+  for (const colorScheme of ["light", "dark"]) {
+    for (const section of ["models", "keys", "budgets", "providers", "requests", "batches"]) {
+      const options = { colorScheme, viewport: { width: 1360, height: 850 } };
+      await managed.asManager(section === "models" ? "" : `/${section}`, async (page) => {
+        await page.getByRole("rowheader").or(page.locator(".nothing")).first().waitFor();
+        await page.waitForTimeout(250);
+        await page.screenshot({ path: `${OUT}/admin-${section}-${colorScheme}.png` });
+      }, options);
+      console.log(`${OUT}/admin-${section}-${colorScheme}.png`);
+    }
+  }
+  await managed.close();
+}
+
+async function busyDay({ send, manager, upstream }) {
+  const keys = [];
+  for (const body of [
+    { name: "Website", limit: 20, limit_reset: "monthly" },
+    { name: "Night shift", limit: 0.0001, limit_reset: "daily", requests_per_minute: 60 },
+    { name: "Research", allowed_models: ["distant"], tokens_per_minute: 100_000 },
+  ]) keys.push((await send(manager, { path: "/api/v1/keys", body })).answer.key);
+  const headers = { "http-referer": "https://reader.example", "x-title": "Reader" };
+  for (let number = 0; number < 12; number++) await send(keys[number % 3], { headers });
+  upstream.mood = "broken";
+  for (let number = 0; number < 5; number++) await send(keys[2], { headers });
+  await send(manager, { path: "/outrider/v1/models/pull", body: { model: "hf:nobody/nothing" } });
 }
