@@ -23,7 +23,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: .has-browser browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
+.PHONY: .has-browser browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision bench-web ci clean help llama-server perplexity sanitize serve
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -44,6 +44,7 @@ help:
 	@echo "make bench-vision  measure one image tile side by side with transformers (two minutes)"
 	@echo "make bench-serve  measure the server over HTTP, and llama-server if make llama-server built it"
 	@echo "make bench-statistics  measure the statistics over five million requests (four minutes)"
+	@echo "make bench-web  measure the web page in Chromium: first load, typing, scrolling, streaming"
 	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
 	@echo "make bench-speculation  measure what guessing tokens gains and costs"
 	@echo "make bench-structured  measure what answers held to schemas cost"
@@ -60,10 +61,12 @@ serve: setup $(WEB_BUILT)
 web: $(WEB_BUILT)
 	@test -f $(WEB_BUILT)
 
-# Drives Debian's Chromium, so it is no part of `make test`.
+# Drives Debian's Chromium, so it is no part of `make test`. The limit is that of a whole file of
+# tests; within one each wait has its own.
 browser: .has-browser $(VENV)/.installed $(WEB_BUILT) $(WEB_CHECKED) $(WEB_CLIENTS)
 	@$(BIN)/outrider pull $(MODEL)
 	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node --test --test-concurrency=1 --test-timeout=120000 $(or $(ARGS),tests/web/*.test.mjs)
+	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node --test --test-concurrency=1 --test-timeout=600000 $(or $(ARGS),tests/web/*.test.mjs)
 
 .has-browser:
 	$(call need,$(HAS_NODE),no Node 20 or newer with npm found: install it to drive the page)
@@ -72,6 +75,10 @@ browser: .has-browser $(VENV)/.installed $(WEB_BUILT) $(WEB_CHECKED) $(WEB_CLIEN
 screenshots: .has-browser $(VENV)/.installed $(WEB_BUILT) $(WEB_CLIENTS)
 	@$(BIN)/outrider pull $(MODEL)
 	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node tests/web/screenshots.mjs
+
+bench-web: .has-browser $(VENV)/.installed $(WEB_BUILT) $(WEB_CLIENTS)
+	@$(BIN)/outrider pull $(MODEL)
+	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node tests/web/bench.mjs
 
 setup: $(VENV)/.installed
 build: $(VENV)/.installed

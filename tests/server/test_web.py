@@ -24,6 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("web") / "web"
     (folder / "assets").mkdir(parents=True)
     (folder / "index.html").write_text("<!doctype html><title>page</title>")
+    (folder / "admin.html").write_text("<!doctype html><title>page</title><link rel=modulepreload>")
     (folder / "assets" / "app-1a2b3c.js").write_bytes(SCRIPT)
     (folder / "assets" / "app-1a2b3c.js.gz").write_bytes(gzip.compress(SCRIPT))
     (folder.parent / "secret.txt").write_text("not part of the page")
@@ -54,7 +55,7 @@ def test_without_a_build_the_text_says_how_to_build(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/chat/0195", "/models", "/models/meta-llama/llama-4:free", "/stats", "/admin", "/docs/x/y"],
+    ["/chat/0195", "/models", "/models/meta-llama/llama-4:free", "/stats", "/docs/x/y"],
 )
 def test_addresses_inside_the_page_give_the_page_to_a_browser(
     path: str, client: TestClient
@@ -63,6 +64,12 @@ def test_addresses_inside_the_page_give_the_page_to_a_browser(
     assert page.content == client.get("/", headers=HTML).content
     assert page.headers["content-security-policy"] == POLICY
     assert client.get(path).status_code == 404  # a client of the API has a wrong address
+
+
+def test_an_address_with_html_of_its_own_gets_that(client: TestClient) -> None:
+    assert "modulepreload" in client.get("/admin", headers=HTML).text
+    assert "modulepreload" in client.get("/admin/keys", headers=HTML).text
+    assert "modulepreload" not in client.get("/models", headers=HTML).text
 
 
 def test_assets_are_kept_forever_and_the_page_is_asked_for_again(client: TestClient) -> None:

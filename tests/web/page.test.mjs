@@ -64,6 +64,9 @@ test("the first load is small, cached for ever and protected", async () => {
   await inPage(session, {}, async (page, front) => {
     const html = await fetch(front.url, { headers: { accept: "text/html" } });
     assert.match(html.headers.get("content-security-policy"), /default-src 'self'/);
+    assert.match(await html.text(), /modulepreload[^>]*PlaygroundPage/);
+    const other = await (await fetch(`${front.url}/docs`, { headers: { accept: "text/html" } })).text();
+    assert.ok(/modulepreload[^>]*DocsPage/.test(other) && !other.includes("PlaygroundPage"));
     const sizes = await page.evaluate(() => performance.getEntriesByType("resource")
       .filter(({ name }) => name.includes("/assets/")).map(({ name, encodedBodySize }) => [name, encodedBodySize]));
     const total = sizes.reduce((sum, [, size]) => sum + size, 0);

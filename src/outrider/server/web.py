@@ -101,7 +101,9 @@ class WebPage:
         # A client of the API with a wrong base URL should hear so, not get HTML for /models.
         if "index.html" not in self._files or not _wants_html(http):
             raise HTTPException(404)
-        return self._files["index.html"].reply(http, "no-cache")
+        # All are the same page; a file of its own names what this part of it has to load.
+        own = self._files.get(f"{http.url.path.split('/')[1]}.html")
+        return (own or self._files["index.html"]).reply(http, "no-cache")
 
     async def asset(self, http: Request) -> Response:
         """Give one file of the page."""

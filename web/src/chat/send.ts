@@ -11,7 +11,7 @@ import { branch, changed, withMessage } from "./tree";
 import { type Call, type Facts, type Image, type Message, newId, type Thread } from "./types";
 
 // Text is shown at most this often: faster than this nobody reads, and it keeps the tab calm.
-const SHOW_EVERY_MS = 40;
+const SHOW_EVERY_MS = 60;
 
 export interface Live {
   text: string;

@@ -10,9 +10,17 @@ const TAGS = [
 const CLASSES = /^(math|math-block|hljs-[\w-]+|language-[\w+#.-]+|function_|class_|inherited__)$/;
 const SCHEMES = /^(https?:|mailto:)/i;
 
-const purifier = DOMPurify(window);
+let made: ReturnType<typeof DOMPurify> | undefined;
 
-purifier.addHook("afterSanitizeAttributes", (node) => {
+/** Made at the first markup: nobody who opens the page has to wait for it. */
+function purifier(): ReturnType<typeof DOMPurify> {
+  if (made) return made;
+  made = DOMPurify(window);
+  made.addHook("afterSanitizeAttributes", keepListed);
+  return made;
+}
+
+function keepListed(node: Element): void {
   if (node.hasAttribute("class")) {
     const kept = [...node.classList].filter((name) => CLASSES.test(name));
     if (kept.length) node.setAttribute("class", kept.join(" "));
@@ -24,10 +32,10 @@ purifier.addHook("afterSanitizeAttributes", (node) => {
     node.setAttribute("target", "_blank");
     node.setAttribute("rel", "noopener noreferrer nofollow");
   }
-});
+}
 
 export function setSanitised(element: Element, markup: string): void {
-  element.innerHTML = purifier.sanitize(markup, {
+  element.innerHTML = purifier().sanitize(markup, {
     ALLOWED_TAGS: TAGS,
     ALLOWED_ATTR: ["align", "class", "data-tex", "href", "start", "title"],
     ALLOW_DATA_ATTR: false,
@@ -38,7 +46,7 @@ export function setSanitised(element: Element, markup: string): void {
 
 /** Formulas: MathML without links, actions and styles. */
 export function setSanitisedMath(element: Element, markup: string): void {
-  element.innerHTML = purifier.sanitize(markup, {
+  element.innerHTML = purifier().sanitize(markup, {
     USE_PROFILES: { mathMl: true },
     FORBID_ATTR: ["style", "href", "class", "id"],
     FORBID_TAGS: ["maction", "annotation", "annotation-xml", "semantics"],

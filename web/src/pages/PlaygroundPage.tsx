@@ -3,7 +3,7 @@
 import "../styles/layout.css";
 import "../styles/chat.css";
 import "../styles/panels.css";
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { loadModels, models, modelsProblem, areModelsLoaded } from "../api/models";
 import { running, stopAll } from "../chat/send";
 import { followAddress } from "../chat/start";
@@ -27,9 +27,12 @@ export default function PlaygroundPage() {
   const { number } = visit.value;
   useEffect(() => void followAddress(), [number]);
   const { threads } = conversation.value;
+  // One can write before the panels are drawn.
+  const [isDrawn, setDrawn] = useState(false);
+  useEffect(() => setDrawn(true), []);
   return (
     <div class="app" data-history={isHistoryOpen.value} data-settings={isSettingsOpen.value}>
-      {isHistoryOpen.value && <History />}
+      {isDrawn && isHistoryOpen.value && <History />}
       <div class="middle">
         <Header />
         <main id="content" tabIndex={-1} aria-label="Playground">
@@ -40,7 +43,7 @@ export default function PlaygroundPage() {
           <Composer />
         </main>
       </div>
-      {isSettingsOpen.value && <SettingsPanel />}
+      {isDrawn && isSettingsOpen.value && <SettingsPanel />}
       {open.value === "palette" && <Palette />}
       {open.value === "code" && <CodeDialog />}
       <div class="hidden" aria-live="polite">{announcement.value}</div>

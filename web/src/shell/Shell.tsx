@@ -2,7 +2,7 @@
 // and short notices. The focus goes to a page that is come to, so a screen reader reads on there.
 
 import type { ComponentType } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import type { Problem } from "../api/problems";
 import { KeyDialog } from "../ui/KeyDialog";
 import { PageButtons } from "../ui/PageButtons";
@@ -50,7 +50,7 @@ function Page({ route, rest }: { route: Route; rest: string }) {
   // In an object, since a state's setter would call a component.
   const [loaded, setLoaded] = useState<{ page: ComponentType<PageProperties> | null }>({ page: null });
   const [isFailed, setFailed] = useState(false);
-  useEffect(() => {
+  useLayoutEffect(() => { // not after the next picture: a first visitor waits for the page
     let isCurrent = true;
     setTitle(route.path === "/" ? "" : route.label); // a page may say more about what it shows
     route.load().then(
