@@ -121,6 +121,7 @@ class Trace:
         self.provider = ""  # of the attempt that answers; empty until one is under way
         self.model = ""
         self.price = Price()
+        self.sized: tuple[object, tuple[int, int]] | None = None  # a request and its tokens' range
         self.prompt_tokens_estimate = 0  # counted before the request was sent
         self.first_event_s: float | None = None  # after the attempt that answers began
         self.spans: Spans | None = None  # None: nobody follows

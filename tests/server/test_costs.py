@@ -108,5 +108,5 @@ def test_many_requests_on_the_last_cent_pass_it_by_one_reservation_at_most(tmp_p
         shown = server.ask("GET", "/api/v1/key", **bearer("poor")).json()["data"]
     spent = sum(row.cost_microusd for row in ledger_of(folder))
     assert shown["usage"] * 10**6 == spent == statuses.count(200) * COST
-    # Each sets aside what its prompt can have at most, so fewer run at once than the limit pays for.
+    # Each sets aside what its prompt can have at most: fewer run at once than the limit pays for.
     assert limit // 2 < spent <= limit

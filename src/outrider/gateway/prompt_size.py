@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from outrider.routing_types import Trace
 from outrider.types import GenerationRequest, Prompt
 
 BYTES_PER_TOKEN = 4  # of English text
@@ -24,14 +25,16 @@ def prompt_tokens_range(request: GenerationRequest) -> tuple[int, int]:
     return around // 2 + -(-num_bytes // BYTES_PER_TOKEN), around + num_bytes
 
 
+def known_range(request: GenerationRequest, trace: Trace) -> tuple[int, int]:
+    """Give the range of a request that is asked for it several times on its way."""
+    if trace.sized is None or trace.sized[0] is not request:
+        trace.sized = request, prompt_tokens_range(request)
+    return trace.sized[1]
+
+
 def most_prompt_tokens(request: GenerationRequest) -> int:
     """Give a number of tokens that the prompts don't exceed."""
     return prompt_tokens_range(request)[1]
-
-
-def estimate_prompt_tokens(request: GenerationRequest) -> int:
-    """Give about how many tokens the prompts have."""
-    return prompt_tokens_range(request)[0]
 
 
 def estimate_text_tokens(texts: Iterable[Prompt]) -> int:

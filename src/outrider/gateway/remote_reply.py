@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import lru_cache
 
 import aiohttp
 
@@ -17,6 +18,11 @@ from outrider.errors import ProviderError, ProviderTimeout
 from outrider.gateway.upstream_errors import error_of, retry_after_s
 
 MAX_ERROR_BYTES = 64 << 10
+
+
+@lru_cache
+def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=seconds)
 
 
 class Connections:
@@ -78,7 +84,7 @@ class RemoteReply:
                     data=body,
                     headers=headers,
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s),
+                    timeout=_connect_within(limits.connect_s),
                 )
         except TimeoutError as error:
             raise self._too_late(error) from error

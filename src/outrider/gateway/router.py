@@ -16,7 +16,7 @@ from outrider.gateway.catalogue import Catalogue
 from outrider.gateway.endpoint import Endpoint
 from outrider.gateway.health import Health
 from outrider.gateway.plan import Plan
-from outrider.gateway.prompt_size import estimate_prompt_tokens, most_prompt_tokens
+from outrider.gateway.prompt_size import known_range
 from outrider.gateway.retries import RetryBudget
 from outrider.gateway.selection import Candidates, Needs, arrange, select
 from outrider.gateway.sticky import Conversation, Sticky, conversation_of, has_cheap_cache
@@ -146,7 +146,7 @@ class RoutedModel:
     ) -> list[Endpoint]:
         """Give all who may be asked, best first; raises `NoEndpoints`."""
         router, routing = self._router, self._routing
-        self._trace.prompt_tokens_estimate = estimate_prompt_tokens(request)
+        self._trace.prompt_tokens_estimate = known_range(request, self._trace)[0]
         chosen: list[list[Endpoint]] = []
         refusal: NoEndpoints | None = None
         for model in self._models:
@@ -188,7 +188,7 @@ class RoutedModel:
         rooms = [each.context_length for each in model.endpoints if each.context_length is not None]
         if not rooms:
             return 0
-        most = most_prompt_tokens(request)
+        most = known_range(request, self._trace)[1]
         if most + (request.sampling.max_tokens or 1) <= min(rooms):
             return most
         counter = next((each.counter for each in model.endpoints if each.counter), None)

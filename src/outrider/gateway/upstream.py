@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import msgspec
+from msgspec.structs import astuple
 
 from outrider.config_providers import Timeouts
 from outrider.dialects import (
@@ -167,11 +168,13 @@ def _with_limit(upstream: Upstream, request: GenerationRequest) -> SamplingParam
 def _sent(request: GenerationRequest) -> frozenset[str]:
     """Give the sampling fields that the caller sent, and those that its wire sets by itself."""
     sampling = request.sampling
-    own = {name for name in _FIELDS if getattr(sampling, name) != getattr(NEUTRAL, name)}
-    return request.given | own
+    if sampling == NEUTRAL:
+        return request.given
+    values = zip(_FIELDS, astuple(sampling), _NEUTRAL_VALUES, strict=True)
+    return request.given.union([name for name, value, neutral in values if value != neutral])
 
 
-_FIELDS = SamplingParams.__struct_fields__
+_FIELDS, _NEUTRAL_VALUES = SamplingParams.__struct_fields__, astuple(NEUTRAL)
 _CALLS: Mapping[Kind, Callable[[Upstream, GenerationRequest], Call]] = {
     "openai": _openai_call,
     "openrouter": _openrouter_call,

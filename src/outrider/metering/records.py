@@ -99,6 +99,8 @@ def app_of(url: str, title: str) -> tuple[str, str]:
     Paths and queries may hold what is nobody's business, so an app is its origin. An address of
     the caller's own machine is an app only if it has a title.
     """
+    if not url:
+        return "", ""
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port

@@ -10,12 +10,12 @@ from outrider.dialects.openrouter import generation_id
 from outrider.gateway.prompt_size import (
     BYTES_PER_TOKEN,
     estimate_text_tokens,
-    prompt_tokens_range,
+    known_range,
 )
 from outrider.metering.meter import Account, Estimate, Meter
 from outrider.metering.pricing import cost_of
 from outrider.metering.records import ApiType, Counts, Opened, app_of, cut
-from outrider.routing_types import Price
+from outrider.routing_types import Trace
 from outrider.server.exchange import Exchange
 from outrider.types import EmbeddingRequest, GenerationRequest
 
@@ -30,7 +30,7 @@ def open_account(meter: Meter, exchange: Exchange, request: Wanted) -> Account:
 
     Raises what the caller's budget refuses it with.
     """
-    opened, estimate = opened_of(exchange, request), estimate_of(request, exchange.trace.price)
+    opened, estimate = opened_of(exchange, request), estimate_of(request, exchange.trace)
     exchange.account = meter.open(opened, exchange.caller, exchange.trace, estimate)
     return exchange.account
 
@@ -44,15 +44,16 @@ def open_repeatable(meter: Meter, exchange: Exchange, request: Wanted, row_id: s
         exchange.account.restart()
         return exchange.account
     opened = msgspec.structs.replace(opened_of(exchange, request), id=row_id)
-    estimate = estimate_of(request, exchange.trace.price)
+    estimate = estimate_of(request, exchange.trace)
     exchange.account = meter.open(
         opened, exchange.caller, exchange.trace, estimate, is_repeatable=True
     )
     return exchange.account
 
 
-def estimate_of(request: Wanted, price: Price) -> Estimate:
-    """Give about what a request may use; `price` is one that no host of its model exceeds."""
+def estimate_of(request: Wanted, trace: Trace) -> Estimate:
+    """Give about what a request may use; its price is one that no host of its model exceeds."""
+    price = trace.price
     if isinstance(request, EmbeddingRequest):
         counts = Counts(prompt_tokens=estimate_text_tokens(request.texts))
         cost = cost_of(price, counts)
@@ -60,7 +61,7 @@ def estimate_of(request: Wanted, price: Price) -> Estimate:
         return Estimate(cost, counts.prompt_tokens // BYTES_PER_TOKEN, cost_of(price, counts))
     num_choices = max(1, len(request.prompts)) * request.sampling.n
     asked = (request.sampling.max_tokens or 0) * num_choices
-    prompt_tokens, most_prompt_tokens = prompt_tokens_range(request)
+    prompt_tokens, most_prompt_tokens = known_range(request, trace)
     counts = Counts(
         prompt_tokens=prompt_tokens,
         completion_tokens=asked or OPEN_ANSWER_TOKENS * num_choices,

@@ -13,14 +13,17 @@ from starlette.types import Receive
 
 from outrider.config import ServerConfig
 from outrider.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
+from outrider.server.peer import Peer
 
 
 class ClientGone(Exception):
     """The client closed its connection; nobody is left to answer."""
 
 
-async def read_body(headers: Headers, receive: Receive, config: ServerConfig) -> bytes:
-    """Give the whole body of a request.
+async def read_body(
+    headers: Headers, receive: Receive, config: ServerConfig, peer: Peer | None = None
+) -> bytes:
+    """Give the whole body of a request, whose sender is known if `receive` is the server's own.
 
     Raises `PayloadTooLarge`, `RequestTimeout`, `InvalidRequest` for an encoding, or `ClientGone`.
     """
@@ -34,6 +37,10 @@ async def read_body(headers: Headers, receive: Receive, config: ServerConfig) ->
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
+    if peer is not None and (body := peer.take_body()) is not None:
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
     try:
         async with asyncio.timeout(config.body_timeout_s):
             return await _receive_all(receive, limit)

@@ -9,6 +9,7 @@ read its answer. Bodies have limits of their own in `body`.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from outrider.errors import (
     RequestTimeout,
 )
 from outrider.server.outbox import Outbox
+from outrider.server.peer import PEER, Peer
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 128
@@ -71,6 +73,7 @@ class Connection(HttpToolsProtocol):
         self._is_over = False  # what still arrives isn't read
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._peers: deque[Peer] = deque()  # of requests that aren't answered yet
         self.url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -85,6 +88,8 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         self._go_on()
         super().connection_lost(exc)
+        while self._peers:
+            self._peers.popleft().leave()
 
     def pause_writing(self) -> None:
         """Wait for the client to read, but not for ever: it keeps a place that others need."""
@@ -117,10 +122,15 @@ class Connection(HttpToolsProtocol):
         self._num_bytes = 0
         self._stop_waiting()
         super().on_headers_complete()
+        scope: Any = self.scope  # whose type has no keys of others
+        peer = scope[PEER] = Peer(self.cycle)
+        self._peers.append(peer)
 
     def on_response_complete(self) -> None:
         """Send what is left of an answer at once: what is done after it is nobody's wait."""
         self._outbox.flush()
+        if self._peers:
+            self._peers.popleft()
         super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:

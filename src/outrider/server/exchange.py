@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 from outrider.metering.meter import Account
@@ -138,8 +137,10 @@ class TimesWatcher:
 
 
 def new_request_id() -> str:
-    """Make the id that headers, the log and the engine know a request by: a random UUID."""
-    return str(uuid.UUID(bytes=_RANDOM.take(16), version=4))
+    """Make the id that headers, the log and the engine know a request by: a UUID of version 4."""
+    digits = _RANDOM.take(16).hex()
+    variant = "89ab"[int(digits[16], 16) % 4]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 class _RandomBytes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -32,11 +32,13 @@ from outrider.metering.content_writer import ContentWriter
 from outrider.metering.meter import STATUS_CANCELLED, Account, Meter
 from outrider.server.access import Access, caller_of
 from outrider.server.accounts import open_account
-from outrider.server.body import ClientGone, read_body, wait_for_disconnect
+from outrider.server.body import ClientGone, read_body
 from outrider.server.exchange import Exchange
 from outrider.server.image_fetch import ImageFetcher
 from outrider.server.keep_alive import Silence, kept_alive
+from outrider.server.leaving import until_gone
 from outrider.server.metrics import Metrics
+from outrider.server.peer import Peer
 from outrider.server.recording import Recorder
 from outrider.server.replies import limit_headers, reply, reply_headers, start_reply
 from outrider.server.tracing import Tracing, make_tracing
@@ -153,9 +155,10 @@ class GenerateRoute:
         answer = self.answer(exchange, send)
         try:
             with self._services.access.running(exchange.caller) as ending:
-                reading = read_body(headers, receive, self._services.config)
+                peer = Peer.of(scope, receive)
+                reading = read_body(headers, receive, self._services.config, peer)
                 work = answer.run(await reading, Request(scope))
-                await _until_disconnect(receive, work, ending)
+                await until_gone(work, ending, peer, receive)
         except ClientGone:
             exchange.status = STATUS_CANCELLED
         except asyncio.CancelledError:
@@ -285,40 +288,3 @@ def attempts_header(exchange: Exchange) -> dict[str, str]:
 
 def _internal(error: Exception) -> str:
     return f"the request failed inside the server ({type(error).__name__}); its log says why"
-
-
-async def _until_disconnect(
-    receive: Receive, work: Coroutine[None, None, None], ending: asyncio.Future[OutriderError]
-) -> None:
-    """Run a coroutine; when the client leaves, cancel it and raise `ClientGone`.
-
-    The same when `ending` has an error, which is raised. The work runs in this task: another one
-    would cost more than what it waits for.
-    """
-    running = asyncio.current_task()
-    assert running is not None
-    cause: Exception | None = None
-    is_over = False
-
-    def stop(done: asyncio.Future[Any]) -> None:
-        nonlocal cause
-        if cause is None and not is_over:
-            cause = ending.result() if done is ending else ClientGone()
-            running.cancel()
-
-    watcher = asyncio.create_task(wait_for_disconnect(receive))
-    watched: tuple[asyncio.Future[Any], ...] = (watcher, ending)
-    for each in watched:
-        each.add_done_callback(stop)
-    try:
-        await work
-    except asyncio.CancelledError:
-        # Who else cancels this task, such as the server at its end, is heard first.
-        if cause is not None and running.uncancel() == 0:
-            raise cause from None
-        raise
-    finally:
-        is_over = True
-        for each in watched:
-            each.remove_done_callback(stop)
-        watcher.cancel()
