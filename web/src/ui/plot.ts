@@ -4,7 +4,7 @@
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { ChartProperties } from "./Chart";
-import { placesToDraw, stacked } from "./rows";
+import { lonely, placesToDraw, stacked } from "./rows";
 
 export interface Plot {
   close: () => void;
@@ -61,7 +61,8 @@ function optionsOf(properties: ChartProperties, size: Size, onPoint: (at: number
     axes: [{ ...axis, space: 70, values: (_, times, __, ___, step) => times.map((time) => timeLabel(time, step)) }, { ...axis, size: 62, values: (_, values) => values.map((value) => show(value)) }],
     series: [{}, ...size.order.map((at): uPlot.Series => {
       const stroke = color(`--chart-${at + 1}`);
-      if (kind === "lines") return { stroke, width: 1.5, points: { size: 5 } };
+      const filter = (plot: uPlot, index: number, areShown: boolean) => (areShown ? null : lonely(Array.from(plot.data[index] ?? [])));
+      if (kind === "lines") return { stroke, width: 1.5, points: { size: 5, filter } };
       return { stroke, fill: stroke, width: 0, points: { show: false }, ...(hasBars ? { paths: bars } : {}) };
     })],
     hooks: { setCursor: [(plot) => onPoint(plot.cursor.idx ?? null)] },

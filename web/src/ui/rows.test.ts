@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { compare, csvOf, placesToDraw, stacked } from "./rows";
+import { compare, csvOf, lonely, placesToDraw, stacked } from "./rows";
 
 test("nothing comes last whichever way a column is sorted", () => {
   const cells = [3, null, 1, 2];
@@ -27,4 +27,9 @@ test("a hundred thousand points are thinned without losing a peak, a dip or a ga
 
 test("series on top of each other end at their sum", () => {
   expect(stacked([[1, null], [2, 3]])).toEqual([[1, 0], [3, 3]]);
+});
+
+test("values between gaps are found, at the ends, too", () => {
+  expect(lonely([1, null, 2, 3, null, 4, null, null, 5])).toEqual([0, 5, 8]);
+  expect(lonely([])).toEqual([]);
 });

@@ -51,6 +51,12 @@ function extremes(values: (number | null)[], begin: number, end: number): number
   return [least, greatest, missing].filter((at) => at >= 0); // a gap stays a gap
 }
 
+/** Give the places of values between gaps: a line can't show them. */
+export function lonely(values: readonly (number | null | undefined)[]): number[] {
+  const isGap = (at: number) => (values[at] ?? null) === null;
+  return values.flatMap((_, at) => (!isGap(at) && isGap(at - 1) && isGap(at + 1) ? [at] : []));
+}
+
 /** Put series on top of each other: each with the sum of those before it. */
 export function stacked(series: (number | null)[][]): (number | null)[][] {
   let below: number[] = [];
