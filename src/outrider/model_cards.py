@@ -30,7 +30,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     license: str
     license_url: str
-    released: str  # YYYY-MM-DD
+    released: str | None = None  # YYYY-MM-DD
     hugging_face_id: str
     source: str  # where all of this was published
     knowledge_cutoff: str | None = None  # YYYY-MM

@@ -113,6 +113,7 @@ def test_embedding_models_are_listed_and_shown(server: Running) -> None:
     assert text["id"] == "fake-model"
     (host,) = server.ask("GET", f"/api/v1/models/{MODEL}/endpoints").json()["data"]["endpoints"]
     assert host["provider_name"] == "Outrider"
+    assert server.ask("GET", f"/outrider/v1/models/{MODEL}").json()["id"] == MODEL
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,27 @@ test("code samples and schemas follow the wire", async () => {
   });
 });
 
+test("a model that makes embeddings is shown as one", async () => {
+  await open(async (page, front, context) => {
+    const embedder = { ...model, id: "maker/embedder", supported_parameters: [], architecture: { ...model.architecture, output_modalities: ["embeddings"] } };
+    await page.goto(`${front.url}/models`);
+    await answered(page, context, {
+      "/api/v1/models": { data: [embedder], total_count: 1 },
+      "/api/v1/model/maker/embedder": { data: embedder },
+      "/api/v1/models/maker/embedder/endpoints": { data: { endpoints: [] } },
+      "/outrider/v1/models/maker/embedder": { id: "maker/embedder", aliases: [], facts: null },
+      "/outrider/v1/use/maker/embedder": useOf(3),
+    });
+    await page.getByRole("link", { name: "maker/embedder" }).click();
+    await section(page, "Code").locator("code", { hasText: "/v1/embeddings" }).waitFor();
+    assert.equal(await page.getByRole("link", { name: "Open in the playground" }).count(), 0);
+    assert.equal(await section(page, "Parameters").count(), 0);
+    const schemas = section(page, "Schemas");
+    await schemas.getByRole("button", { name: "Show openai-input.schema.json" }).click();
+    await schemas.locator("pre", { hasText: "EmbeddingsBody" }).waitFor();
+  });
+});
+
 test("a model that isn't there, and a key that is missing, are said", async () => {
   await inPage(session, { path: "/models/no/such%20model", allowed: [/404/] }, async (page) => {
     await page.getByRole("alert").waitFor();

@@ -151,6 +151,23 @@ _FACTS = {
             "Reads no images and was not trained to call tools",
         ),
     ),
+    "all-minilm-l6-v2": ModelFacts(
+        title="all-MiniLM-L6-v2",
+        author="sentence-transformers",
+        summary=(
+            "Turns sentences and short paragraphs into 384 numbers whose nearness is nearness of "
+            "meaning: for search, grouping and finding duplicates."
+        ),
+        license="Apache-2.0",
+        license_url="https://www.apache.org/licenses/LICENSE-2.0",
+        hugging_face_id="sentence-transformers/all-MiniLM-L6-v2",
+        source="sentence-transformers, all-MiniLM-L6-v2 model card",
+        parameters=22_700_000,
+        architecture="BERT encoder of 6 layers",
+        languages=("English",),
+        strengths=("Small enough for every machine", "Free licence"),
+        limits=("Trained for English", "Made for sentences and paragraphs, not for long documents"),
+    ),
 }  # fmt: skip
 
 

@@ -32,13 +32,17 @@ class ModelPages:
         """Show what is known of one model."""
         services = self._services
         entry = find_entry(services, http.path_params["model"])
-        names = services.catalogue.names_of(entry)
+        catalogues = services.catalogue, services.embeddings
+        names = [name for each in catalogues for name in each.names_of(entry)]
         return wire.encode_page(listing_of(entry, services.router.health), names)
 
 
 def find_entry(services: Services, name: str) -> Entry:
     """Find a model by any of its names; raises `NotFound`, which has the status 404 here."""
+    names = spellings(name)
+    if services.embeddings.has(*names):
+        return services.embeddings.find(*names)
     try:
-        return services.catalogue.find(*spellings(name))
+        return services.catalogue.find(*names)
     except ModelNotFound as error:
         raise NotFound(error.message, "model") from None

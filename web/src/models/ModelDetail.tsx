@@ -16,7 +16,7 @@ import { Benchmarks, Judgement } from "./Published";
 import { ParameterTable } from "./ParameterTable";
 import { Providers } from "./Providers";
 import { Samples, Schemas } from "./Samples";
-import { capabilitiesOf, type Facts, type Page, pathOf } from "./types";
+import { capabilitiesOf, type Facts, makesEmbeddings, type Page, pathOf } from "./types";
 import { ModelUse } from "./ModelUse";
 
 export function ModelDetail({ id }: { id: string }) {
@@ -36,7 +36,7 @@ export function ModelDetail({ id }: { id: string }) {
       <Overview model={model} page={page.data} />
       <Providers model={model} />
       <ModelUse id={model.id} />
-      <ParameterTable model={model} />
+      {!makesEmbeddings(model) && <ParameterTable model={model} />}
       <Benchmarks facts={facts} />
       <Judgement facts={facts} />
       <Samples model={model} />
@@ -65,7 +65,7 @@ function Head({ model, facts }: { model: Model; facts: Facts | null }) {
       <p class="row id"><code>{model.id}</code><IconButton icon="copy" label="Copy the model's id" onClick={() => void copy(model.id, "Id copied")} /></p>
       <p class="lead">{facts?.summary ?? "Nothing has been published here about this model; what it can do is below."}</p>
       <ul class="chips">{capabilitiesOf(model.supported_parameters).map((name) => <li key={name}>{name}</li>)}</ul>
-      <p class="row"><a class="button primary" href={`/?model=${encodeURIComponent(model.id)}`}>Open in the playground</a></p>
+      {!makesEmbeddings(model) && <p class="row"><a class="button primary" href={`/?model=${encodeURIComponent(model.id)}`}>Open in the playground</a></p>}
     </header>
   );
 }
@@ -81,7 +81,9 @@ function Overview({ model, page }: { model: Model; page: Page | null }) {
         <Fact name="Input">{priceOf(model.pricing.prompt)}</Fact>
         <Fact name="Output">{priceOf(model.pricing.completion)}</Fact>
         <Fact name="Reads">{model.architecture.input_modalities.join(", ")}</Fact>
-        <Fact name="Writes">text</Fact>
+        <Fact name="Gives">{makesEmbeddings(model) ? "embeddings" : "text"}</Fact>
+        {!makesEmbeddings(model) && <Fact name="Calls functions">{model.supported_parameters.includes("tools") ? "yes" : "no"}</Fact>}
+        <Fact name="Batches">yes, by <code>/v1/batches</code></Fact>
         {facts && <PublishedFacts facts={facts} />}
         {page && page.aliases.length > 0 && <Fact name="Also answers to">{page.aliases.join(", ")}</Fact>}
       </dl>
@@ -100,7 +102,7 @@ function PublishedFacts({ facts }: { facts: Facts }) {
       {facts.trained_context && <Fact name="Trained for">{short(facts.trained_context)} tokens of context</Fact>}
       {facts.trained_tokens && <Fact name="Trained on">about {short(facts.trained_tokens)} tokens</Fact>}
       <Fact name="Knowledge until">{facts.knowledge_cutoff ?? "not published"}</Fact>
-      <Fact name="Released">{facts.released}</Fact>
+      {facts.released && <Fact name="Released">{facts.released}</Fact>}
       <Fact name="Licence"><a href={facts.license_url} rel="noopener noreferrer" target="_blank">{facts.license}</a></Fact>
       {facts.languages.length > 0 && <Fact name="Languages">{facts.languages.join(", ")}</Fact>}
     </>

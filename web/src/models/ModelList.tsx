@@ -7,9 +7,9 @@ import { setTitle } from "../shell/title";
 import { count, perMillion } from "../ui/format";
 import { ProblemCard } from "../ui/ProblemCard";
 import { useJson } from "../ui/useJson";
-import { CAPABILITIES, capabilitiesOf, pageOf } from "./types";
+import { CAPABILITIES, capabilitiesOf, makesEmbeddings, pageOf } from "./types";
 
-type Filters = Record<"q" | "input_modalities" | "supported_parameters" | "providers" | "sort", string>;
+type Filters = Record<"q" | "output_modalities" | "input_modalities" | "supported_parameters" | "providers" | "sort", string>;
 
 const SORTS: Record<string, string> = {
   "": "As configured", "context-high-to-low": "Longest context", "pricing-low-to-high": "Lowest price",
@@ -20,7 +20,7 @@ export function ModelList() {
   const [filters, setFilters] = useState<Filters>(fromAddress);
   useEffect(() => setTitle("Models"), []);
   const query = queryOf(filters);
-  const { data, problem, reload } = useJson<{ data: Model[]; total_count: number }>(`/api/v1/models${query}`);
+  const { data, problem, reload } = useJson<{ data: Model[]; total_count: number }>(`/api/v1/models${queryOf({ ...filters, output_modalities: filters.output_modalities || "all" })}`);
   const change = (changes: Partial<Filters>) => {
     const next = { ...filters, ...changes };
     setFilters(next);
@@ -58,6 +58,7 @@ function Choices({ filters, change }: { filters: Filters; change: (changes: Part
         <span>Search</span>
         <input type="search" value={filters.q} placeholder="A part of the name" onInput={(event) => change({ q: event.currentTarget.value })} />
       </label>
+      <Select label="Gives" value={filters.output_modalities} names={{ "": "Anything", text: "Text", embeddings: "Embeddings" }} choose={(one) => change({ output_modalities: one })} />
       <Select label="Reads" value={filters.input_modalities} names={{ "": "Anything", text: "Text", image: "Images" }} choose={(one) => change({ input_modalities: one })} />
       <Select label="Can do" value={filters.supported_parameters} names={{ "": "Anything", ...CAPABILITIES }} choose={(one) => change({ supported_parameters: one })} />
       <Select label="Provider" value={filters.providers} names={{ "": "Any", ...providers }} choose={(one) => change({ providers: one })} />
@@ -87,7 +88,7 @@ function Item({ model }: { model: Model }) {
       <p class="facts-line">
         {model.context_length && <span>{count(model.context_length)} tokens of context</span>}
         <span>{isFree ? "free" : `${perMillion(prompt)} in, ${perMillion(completion)} out per million tokens`}</span>
-        <span>reads {model.architecture.input_modalities.join(" and ")}</span>
+        <span>reads {model.architecture.input_modalities.join(" and ")}{makesEmbeddings(model) && ", gives embeddings"}</span>
       </p>
       <ul class="chips">{capabilitiesOf(model.supported_parameters).map((name) => <li key={name}>{name}</li>)}</ul>
     </li>
@@ -98,7 +99,7 @@ function fromAddress(): Filters {
   const query = new URLSearchParams(location.search);
   const of = (name: string) => query.get(name) ?? "";
   return {
-    q: of("q"), input_modalities: of("input_modalities"), supported_parameters: of("supported_parameters"),
+    q: of("q"), output_modalities: of("output_modalities"), input_modalities: of("input_modalities"), supported_parameters: of("supported_parameters"),
     providers: of("providers"), sort: of("sort") in SORTS ? of("sort") : "",
   };
 }

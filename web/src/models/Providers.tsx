@@ -10,6 +10,9 @@ import { type Endpoint, pathOf, type Percentiles } from "./types";
 const price = (title: string, of: (one: Endpoint) => string | undefined): Column<Endpoint> => ({
   title, kind: "number", value: (one) => (of(one) === undefined ? null : Number(of(one)) * 1e6), show: (one) => (of(one) === undefined ? "–" : perMillion(of(one)!)),
 });
+const unit = (title: string, of: (one: Endpoint) => string | undefined): Column<Endpoint> => ({
+  title, kind: "number", value: (one) => Number(of(one) ?? 0), show: (one) => (Number(of(one) ?? 0) ? `$${Number(of(one))}` : "–"),
+});
 const uptime = (title: string, of: (one: Endpoint) => number | null): Column<Endpoint> => ({
   title, kind: "number", value: of, show: (one) => (of(one) === null ? "–" : percent(of(one)! / 100)),
 });
@@ -21,6 +24,8 @@ const OFFERS: Column<Endpoint>[] = [
   price("Input / M", (one) => one.pricing.prompt),
   price("Output / M", (one) => one.pricing.completion),
   price("Cached / M", (one) => one.pricing.input_cache_read),
+  unit("Per image", (one) => one.pricing.image),
+  unit("Per request", (one) => one.pricing.request),
   { title: "Context", kind: "number", value: (one) => one.context_length || null },
   { title: "Longest answer", kind: "number", value: (one) => one.max_completion_tokens },
   { title: "Weights", value: (one) => (one.quantization === "unknown" ? null : one.quantization) },
@@ -31,6 +36,18 @@ const UPTIMES: Column<Endpoint>[] = [
   uptime("30 minutes", (one) => one.uptime_last_30m),
   uptime("1 day", (one) => one.uptime_last_1d),
 ];
+
+interface Host {
+  name: string;
+  headquarters: string | null;
+  datacenters: string[] | null;
+}
+
+/** Where a provider computes, or else is at home, in codes of countries as its operator wrote them. */
+function placeOf(hosts: Host[]): Column<Endpoint> {
+  const places = new Map(hosts.map(({ name, headquarters, datacenters }) => [name, datacenters?.join(", ") || headquarters]));
+  return { title: "Where", value: (one) => places.get(one.provider_name) ?? null };
+}
 
 interface Speed {
   provider: string;
@@ -50,6 +67,7 @@ const SPEEDS: Column<Speed>[] = [
 
 export function Providers({ model }: { model: Model }) {
   const { data, problem } = useJson<{ data: { endpoints: Endpoint[] } }>(`/api/v1/models/${pathOf(model.id)}/endpoints`);
+  const hosts = useJson<{ data: Host[] }>("/api/v1/providers").data?.data ?? [];
   if (problem) return <section><h2>Providers</h2><ProblemCard problem={problem} /></section>;
   const endpoints = data?.data.endpoints ?? [];
   const speeds = endpoints.flatMap(speedsOf);
@@ -57,7 +75,7 @@ export function Providers({ model }: { model: Model }) {
     <>
       <section>
         <h2>Providers</h2>
-        {data && <DataTable caption="Providers and their prices" columns={OFFERS} rows={endpoints} />}
+        {data && <DataTable caption="Providers and their prices" columns={[...OFFERS, placeOf(hosts)]} rows={endpoints} />}
       </section>
       <section>
         <h2>Uptime of the providers</h2>

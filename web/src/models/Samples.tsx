@@ -3,11 +3,13 @@
 import { useState } from "preact/hooks";
 import type { Model } from "../api/models";
 import { apiDocument, fieldsByPath } from "../api/parameters";
-import { HIGHLIGHTED, type Language, LANGUAGES, sample, type Wire, WIRES } from "../code/samples";
+import { HIGHLIGHTED, type Language, LANGUAGES, sample, type Wire } from "../code/samples";
 import { Choice } from "../ui/Choice";
 import { CodeBlock } from "../ui/CodeBlock";
 import { download } from "../ui/download";
-import { type Side, SIDES, schemaOf } from "./schemas";
+import { embeddingSample } from "./embedding-sample";
+import { pathsOf, type Side, SIDES, schemaOf, wiresOf } from "./schemas";
+import { makesEmbeddings } from "./types";
 
 const QUESTION = "Explain how a lighthouse lens works, in two sentences.";
 
@@ -15,12 +17,14 @@ export function Samples({ model }: { model: Model }) {
   const [wire, setWire] = useState<Wire>("openai");
   const [language, setLanguage] = useState<Language>("curl");
   const body = { model: model.id, messages: [{ role: "user", content: QUESTION }], max_tokens: 200 };
-  const { code } = sample(body, wire, language, location.origin, fieldsByPath.value);
+  const code = makesEmbeddings(model)
+    ? embeddingSample(`${location.origin}${wire === "openai" ? "/v1" : "/api/v1"}`, model.id, language)
+    : sample(body, wire, language, location.origin, fieldsByPath.value).code;
   return (
     <section>
       <h2>Code</h2>
       <div class="row choices">
-        <Choice label="Wire of the code" names={WIRES} chosen={wire} choose={setWire} />
+        <Choice<string> label="Wire of the code" names={wiresOf(model)} chosen={wire} choose={(one) => setWire(one as Wire)} />
         <Choice label="Language" names={LANGUAGES} chosen={language} choose={setLanguage} />
       </div>
       <CodeBlock text={code} language={HIGHLIGHTED[language]} />
@@ -33,7 +37,7 @@ export function Schemas({ model }: { model: Model }) {
   const [side, setSide] = useState<Side>("input");
   const [isShown, setShown] = useState(false);
   const document = apiDocument.value;
-  const schema = document && schemaOf(document, wire, side);
+  const schema = document && schemaOf(document, pathsOf(model)[wire] ?? "", side);
   const text = schema ? JSON.stringify(schema, null, 2) : "";
   const name = `${wire}-${side}.schema.json`;
   return (
@@ -41,7 +45,7 @@ export function Schemas({ model }: { model: Model }) {
       <h2>Schemas</h2>
       <p class="lead">JSON Schemas of {model.id}'s requests and answers, complete in themselves.</p>
       <div class="row choices">
-        <Choice label="Wire of the schema" names={WIRES} chosen={wire} choose={setWire} />
+        <Choice<string> label="Wire of the schema" names={wiresOf(model)} chosen={wire} choose={(one) => setWire(one as Wire)} />
         <Choice label="Side" names={SIDES} chosen={side} choose={setSide} />
       </div>
       {schema ? (

@@ -3,6 +3,7 @@ import type { Document } from "../api/document";
 import { schemaOf } from "./schemas";
 import { pageOf } from "./types";
 
+const CHAT = "/v1/chat/completions";
 const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` });
 const DOCUMENT = {
   paths: {
@@ -17,17 +18,17 @@ const DOCUMENT = {
 } as unknown as Document;
 
 test("a schema takes along what it refers to, itself included, and nothing else", () => {
-  expect(schemaOf(DOCUMENT, "openai", "input")).toEqual({
+  expect(schemaOf(DOCUMENT, CHAT, "input")).toEqual({
     $schema: expect.any(String),
     $ref: "#/$defs/Body",
     $defs: { Body: { properties: { part: { $ref: "#/$defs/Part" } } }, Part: { items: { $ref: "#/$defs/Part" } } },
   });
-  expect(schemaOf(DOCUMENT, "openai", "output")).toEqual({ $schema: expect.any(String), type: "object" });
+  expect(schemaOf(DOCUMENT, CHAT, "output")).toEqual({ $schema: expect.any(String), type: "object" });
 });
 
 test("what isn't in the document isn't invented", () => {
-  expect(schemaOf(DOCUMENT, "openai", "stream")).toBeNull();
-  expect(schemaOf(DOCUMENT, "openrouter", "input")).toBeNull();
+  expect(schemaOf(DOCUMENT, CHAT, "stream")).toBeNull();
+  expect(schemaOf(DOCUMENT, "/other", "input")).toBeNull();
 });
 
 test("a model's address keeps its slash and hides everything else", () => {

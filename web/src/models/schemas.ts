@@ -2,18 +2,29 @@
 // document. Nothing is written by hand, so they are what the server checks.
 
 import type { Document, Schema } from "../api/document";
-import { PATHS, type Wire } from "../code/samples";
+import type { Model } from "../api/models";
+import { PATHS, type Wire, WIRES } from "../code/samples";
+import { makesEmbeddings } from "./types";
 
 const PREFIX = "#/components/schemas/";
 
 export type Side = "input" | "output" | "stream";
 
 export const SIDES: Record<Side, string> = { input: "Input", output: "Output", stream: "Streamed output" };
-const DATAOORTS_PATH = "/api/v1";
+
+/** Where a model is asked, by wire. */
+export function pathsOf(model: Model): Partial<Record<Wire, string>> {
+  if (makesEmbeddings(model)) return { openai: "/v1/embeddings", openrouter: "/api/v1/embeddings" };
+  return { ...PATHS, dataoorts: "/api/v1" };
+}
+
+export function wiresOf(model: Model): Record<string, string> {
+  return Object.fromEntries(Object.keys(pathsOf(model)).map((wire) => [wire, WIRES[wire as Wire]]));
+}
+
 const MEDIA: Record<Exclude<Side, "input">, string> = { output: "application/json", stream: "text/event-stream" };
 
-export function schemaOf(document: Document, wire: Wire, side: Side): object | null {
-  const path = wire === "dataoorts" ? DATAOORTS_PATH : PATHS[wire];
+export function schemaOf(document: Document, path: string, side: Side): object | null {
   const operation = document.paths[path]?.post;
   const content = side === "input" ? operation?.requestBody?.content : operation?.responses?.["200"]?.content;
   const schema = content?.[side === "input" ? "application/json" : MEDIA[side]]?.schema;

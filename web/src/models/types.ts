@@ -1,5 +1,7 @@
 // What the server says of a model beyond the catalogue's list; see docs/api.md.
 
+import type { Model } from "../api/models";
+
 export interface Score {
   benchmark: string;
   score: number;
@@ -14,7 +16,7 @@ export interface Facts {
   summary: string;
   license: string;
   license_url: string;
-  released: string;
+  released: string | null;
   hugging_face_id: string;
   source: string;
   knowledge_cutoff: string | null;
@@ -67,6 +69,10 @@ export function pageOf(id: string): string {
 
 export function pathOf(id: string): string {
   return id.split("/").map(encodeURIComponent).join("/");
+}
+
+export function makesEmbeddings(model: Model): boolean {
+  return model.architecture.output_modalities?.includes("embeddings") ?? false;
 }
 
 export const CAPABILITIES: Record<string, string> = {
