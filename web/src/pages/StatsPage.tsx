@@ -32,17 +32,17 @@ export default function StatsPage() {
   const key = useJson<ThisKey>(apiKey.value && usage.data ? "/api/v1/key" : null);
   const isOwnOnly = apiKey.value !== "" && key.data?.data.is_management_key === false;
   const problem = usage.problem ?? latency.problem ?? errors.problem;
-  const isEmpty = usage.data?.total.requests === 0;
+  const hasAny = usage.data !== null && usage.data.total.requests > 0;
   return (
     <main class="page stats" id="content" tabIndex={-1} aria-busy={usage.isLoading}>
       <h1>Statistics</h1>
       <p class="lead">{isOwnOnly ? "What the key of this tab did." : "What this server did."} Times are UTC.</p>
       <RangePicker shown={shown} />
       {problem && <ProblemCard problem={problem}><button type="button" class="primary" onClick={usage.reload}>Try again</button></ProblemCard>}
-      {isEmpty && <p class="nothing">Nothing was asked in this time. Choose a longer range, or <a href="/">ask a model something</a>.</p>}
-      {usage.data && !isEmpty && <Usage usage={usage.data} latency={latency.data} query={query} />}
-      {latency.data && !isEmpty && <Latency latency={latency.data} query={query} />}
-      {errors.data && !isEmpty && <Errors errors={errors.data} query={query} />}
+      {usage.data && !hasAny && <p class="nothing">Nothing was asked in this time. Choose a longer range, or <a href="/">ask a model something</a>.</p>}
+      {hasAny && <Usage usage={usage.data!} latency={latency.data} query={query} />}
+      {hasAny && latency.data && <Latency latency={latency.data} query={query} />}
+      {hasAny && errors.data && <Errors errors={errors.data} query={query} />}
       {usage.data && !isOwnOnly && (apiKey.value === "" || key.data || key.problem) && <Engines />}
       {isOwnOnly && <section><h2>Engines</h2><p class="nothing">Engines work for all keys, so they are shown to management keys.</p></section>}
     </main>
