@@ -78,7 +78,7 @@ class ModelsApi:
     async def pull(self, http: Request) -> wire.JobRow:
         """Begin to fetch a model; one that is being fetched already is that same job."""
         hosting, store = self._opened()
-        name = (wire.read_model(await self._body(http))).model
+        name = wire.read_model(await self._body(http)).model
         store.check_name(name)
         pulls = self.jobs.running("pull")
         for job in pulls:
@@ -130,7 +130,7 @@ class ModelsApi:
     async def delete(self, http: Request) -> wire.ModelDeleted:
         """Delete a pulled model that nothing uses."""
         hosting, store = self._opened()
-        name = (wire.read_model(await self._body(http))).model
+        name = wire.read_model(await self._body(http)).model
         await asyncio.to_thread(store.find, name)
         if name == hosting.loaded or hosting.embeddings.has(name):
             raise InvalidRequest(f"{name} is loaded; unload it first", "model")

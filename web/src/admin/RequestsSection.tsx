@@ -57,7 +57,7 @@ export function RequestsSection() {
 
 const COLUMNS: Column<RequestRow>[] = [
   { title: "Begun", value: (row) => row.created_at, show: (row) => <time dateTime={row.created_at} title={row.id}>{moment(row.created_at)}</time> },
-  { title: "Status", kind: "number", value: (row) => row.status, show: Status },
+  { title: "Status", value: (row) => row.status, show: Status },
   { title: "Model", value: (row) => row.model },
   { title: "Provider", value: (row) => row.provider, show: Providers },
   { title: "Key", value: (row) => row.key_name ?? row.key, show: (row) => row.key_name ?? (row.key ? <code>{row.key.slice(0, 12)}</code> : "–") },
