@@ -19,7 +19,7 @@ export interface Listed {
   whole: Conversation | null; // null: the server has it, and it wasn't opened yet
 }
 
-const RETRY_MS = 5000;
+const RETRY_MS = 2000;
 const READ_AT_ONCE = 4;
 const NO_PLACE = "The server keeps conversations for keys that it knows and that may chat.";
 
@@ -54,7 +54,9 @@ export function find(id: string): Listed | undefined {
 }
 
 export async function put(one: Conversation): Promise<void> {
-  const place = find(one.id)?.place ?? where.value;
+  const known = find(one.id);
+  if (known?.whole === one) return; // it was read or kept as it is
+  const place = known?.place ?? where.value;
   enlist([listed(one, place)]);
   if (place === "server" && shelf) await shelf.keep(one);
   else await putConversation(one);
@@ -150,10 +152,15 @@ export async function search(words: string, signal: AbortSignal): Promise<Listed
   return data.filter(({ id }) => !shelf?.isDeleting(id)).map((row) => find(row.id) ?? fromRow(row));
 }
 
+/** Give the conversations that are whole in this browser, if only until they are sent. */
+export function everythingHere(): Conversation[] {
+  const here = history.value.filter(({ id, place }) => place === "browser" || shelf?.isWaiting(id));
+  return here.flatMap((one) => one.whole ?? []);
+}
+
 /** Give every conversation, the server's too; `told` hears how many were read. */
 export async function everything(told: (read: number) => void): Promise<Conversation[]> {
-  const all = new Map<string, Conversation>();
-  for (const one of history.value) if (one.whole && (one.place === "browser" || shelf?.isWaiting(one.id))) all.set(one.id, one.whole);
+  const all = new Map(everythingHere().map((one) => [one.id, one]));
   let after: string | null = null;
   do {
     if (where.value === "browser") break;

@@ -8,7 +8,7 @@ import { allWaiting, deleteWaiting, putWaiting, type Waiting } from "./storage";
 import type { Conversation } from "./types";
 
 const SEND_AFTER_MS = 1000; // typing and sliders make many changes
-const RETRY_MS = 5000;
+const RETRY_MS = 2000;
 const MAX_RETRY_MS = 60_000;
 const MAX_TRIES = 4; // to bring together what others change meanwhile
 
@@ -100,21 +100,30 @@ export class Shelf {
     if (this.isSending || this.isClosed) return;
     this.isSending = true;
     try {
-      for (const one of [...this.waiting.values()]) {
-        if (this.isClosed) return;
-        await this.sendOne(one);
-      }
-      isGone.value = false;
-      this.retryMs = RETRY_MS;
-      if (this.waiting.size) this.sendSoon();
-    } catch (error) {
-      if (!isPassing(error)) throw error;
-      isGone.value = !this.isClosed;
-      this.sendSoon(this.retryMs);
-      this.retryMs = Math.min(2 * this.retryMs, MAX_RETRY_MS);
+      const isReached = await this.sendAll();
+      if (this.isClosed) return;
+      isGone.value = !isReached;
+      if (this.waiting.size) this.sendSoon(isReached ? SEND_AFTER_MS : this.retryMs);
+      this.retryMs = isReached ? RETRY_MS : Math.min(2 * this.retryMs, MAX_RETRY_MS);
     } finally {
       this.isSending = false;
     }
+  }
+
+  /** Send what waits; one that the server fails at doesn't hold up the others. */
+  private async sendAll(): Promise<boolean> {
+    let isReached = true;
+    for (const one of [...this.waiting.values()]) {
+      if (this.isClosed) return false;
+      try {
+        await this.sendOne(one);
+      } catch (error) {
+        if (!isPassing(error)) throw error;
+        isReached = false;
+        if (problemIn(error)?.kind === "offline") break;
+      }
+    }
+    return isReached;
   }
 
   private async sendOne(one: Waiting): Promise<void> {

@@ -6,6 +6,7 @@ import { apiKey } from "../api/key";
 import { loadModels, models } from "../api/models";
 import { loadParameters } from "../api/parameters";
 import { tell } from "../ui/state";
+import { refresh } from "./places";
 import { settleHistory } from "./send";
 import { settingsFromHash } from "./share";
 import { chooseModels, conversation, isEmpty, loadHistory, show, thread, useKey } from "./store";
@@ -19,6 +20,9 @@ async function start(): Promise<void> {
   await loadHistory();
   settleHistory();
   apiKey.subscribe(skippingFirst(() => void useKey()));
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible") void refresh();
+  });
   effect(() => {
     if (models.value.length) chooseModels();
   });

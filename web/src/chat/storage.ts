@@ -76,4 +76,13 @@ export async function allWaiting(mark: string): Promise<Waiting[]> {
 }
 
 export const putWaiting = (one: Waiting) => put(WAITING, one.name, one);
-export const deleteWaiting = (one: Waiting) => remove(WAITING, one.name);
+
+/** Forget what was sent, unless another tab has put something newer there. */
+export async function deleteWaiting(one: Waiting): Promise<void> {
+  const stored = await run<Waiting>(WAITING, "readonly", (store) => store.get(one.name));
+  if (!stored || updated(stored) <= updated(one)) await remove(WAITING, one.name);
+}
+
+function updated({ conversation }: Waiting): number {
+  return conversation?.updated ?? Infinity;
+}

@@ -2,9 +2,10 @@
 // where they are kept.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { everything, history, type Listed, loadMore, next, search, where } from "../chat/places";
+import { everything, everythingHere, history, type Listed, loadMore, next, search, where } from "../chat/places";
 import { exported, imported } from "../chat/share";
 import { conversation, forget, isEmpty, openById, save, saveNow, show, startConversation } from "../chat/store";
+import type { Conversation } from "../chat/types";
 import { download } from "./download";
 import { ago } from "./format";
 import { HistoryPlace } from "./HistoryPlace";
@@ -108,12 +109,14 @@ function Transfer() {
 
 export async function exportAll(): Promise<void> {
   saveNow();
+  let all: Conversation[];
   try {
-    const all = await everything((read) => tell(`${read} read`));
-    download("outrider-chats.json", exported(all.filter((one) => !isEmpty(one))), "application/json");
+    all = await everything((read) => tell(`${read} read`));
   } catch (error) {
-    tell(`Nothing was exported: ${(error as Error).message}`);
+    all = everythingHere();
+    tell(`${(error as Error).message}. Only what is in this browser was exported.`);
   }
+  download("outrider-chats.json", exported(all.filter((one) => !isEmpty(one))), "application/json");
 }
 
 async function older(): Promise<void> {
