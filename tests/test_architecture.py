@@ -48,7 +48,7 @@ LAYERS = {
     "ledger_types": {"routing_types"},
     "conversation_types": set(),
     "routing_types": set(),
-    "model_cards": {"routing_types"},
+    "model_cards": {"routing_types", "types"},
     # Files, the database and its migrations; knows no wire and no engine.
     "storage": {"errors", "batch_types", "conversation_types", "routing_types"},
     # Keys, budgets, the ledger of tokens and money, and what is read out of it.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from outrider.routing_types import Price
+from outrider.types import ImageTiles
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +95,7 @@ class ModelListing(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Mapping[str, float] = {}  # its own sampling defaults
     makes_embeddings: bool = False  # and no text
     facts: ModelFacts | None = None  # for a model that is recognised by its name
+    image_tiles: ImageTiles | None = None  # of the model that runs here
 
     @property
     def context_length(self) -> int | None:

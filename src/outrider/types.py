@@ -248,6 +248,14 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
+class ImageTiles(msgspec.Struct, frozen=True):
+    """How a model cuts images: into tiles with sides of so many pixels, and one of the whole."""
+
+    side: int
+    max_tiles: int  # of one image, the one of the whole not counted
+    tokens_per_tile: int
+
+
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """What a served model is and can do, for the catalogues of all wires."""
 
@@ -255,6 +263,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     created_s: int = 0
     context_length: int | None = None  # in tokens; None while it isn't known
     reads_images: bool = False
+    image_tiles: ImageTiles | None = None
     defaults: dict[str, float] = {}  # its own sampling defaults
 
 

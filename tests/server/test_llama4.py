@@ -97,6 +97,13 @@ def test_an_image_takes_the_tokens_of_its_tiles(
     assert answer.usage.completion_tokens == 6
 
 
+def test_the_page_is_told_how_images_are_cut(server: Process) -> None:
+    with urllib.request.urlopen(f"{server.url}/outrider/v1/models/{server.model}") as reply:
+        tiles = json.load(reply)["image_tiles"]
+    side = TinyVision().image_size
+    assert tiles == {"side": side, "max_tiles": 16, "tokens_per_tile": TOKENS_PER_TILE}
+
+
 def test_the_answer_depends_on_the_picture_and_not_on_its_file(server: Process) -> None:
     first, second = picture(60, 40, 1), picture(60, 40, 2)
 

@@ -114,9 +114,13 @@ const PIXEL = Buffer.from(
 );
 const FILE = { name: "dot.png", mimeType: "image/png", buffer: PIXEL };
 
+const tiles = (page, image_tiles) =>
+  page.route("**/outrider/v1/models/*", (route) => route.fulfill({ json: { id: "m", aliases: [], facts: null, image_tiles } }));
+
 test("pictures are attached by upload, paste and drag, with their tiles and tokens", async () => {
   await inPage(session, {}, async (page, front) => {
     front.models = seeing;
+    await tiles(page, { side: 336, max_tiles: 16, tokens_per_tile: 144 });
     await page.reload();
     await page.locator('input[type="file"][multiple]').setInputFiles(FILE);
     await page.getByText("1 tile, 147 tokens").waitFor();
@@ -136,6 +140,36 @@ test("pictures are attached by upload, paste and drag, with their tiles and toke
     const [first, second, third] = last(front.asked).messages[0].content;
     assert.deepEqual([first.type, second.type, third.text], ["image_url", "image_url", "What is it?"]);
     assert.ok(first.image_url.url.startsWith("data:image/png;base64,iVBOR"));
+  });
+});
+
+test("what a picture costs is the served model's, and not said where it isn't known", async () => {
+  await inPage(session, {}, async (page, front) => {
+    front.models = seeing;
+    await tiles(page, { side: 28, max_tiles: 4, tokens_per_tile: 1000 });
+    await page.reload();
+    await page.locator('input[type="file"][multiple]').setInputFiles(FILE);
+    await page.getByText("1 tile, 1,003 tokens").waitFor();
+    await page.getByText(/about 1,003 of/).waitFor();
+    await page.unroute("**/outrider/v1/models/*");
+    await page.reload();
+    await page.locator('input[type="file"][multiple]').setInputFiles(FILE);
+    await page.getByText("tokens: not known here").waitFor();
+  });
+});
+
+test("a picture that is too large is refused before it is sent", async () => {
+  await inPage(session, {}, async (page, front) => {
+    front.models = seeing;
+    await page.reload();
+    await page.getByRole("button", { name: "Attach a picture", exact: true }).waitFor();
+    await page.getByLabel("Your message").evaluate((field) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array((20 << 20) + 1)], "dot.png", { type: "image/png" }));
+      field.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data }));
+    });
+    await page.getByText("dot.png has 20.0 MB; a picture may have 20.").waitFor();
+    assert.equal(await page.getByRole("list", { name: "Attached pictures" }).count(), 0);
   });
 });
 

@@ -15,6 +15,7 @@ import msgspec
 from outrider.dialects.openrouter_filters import whole_number
 from outrider.ledger_types import ModelApp, ModelDay, ModelHour
 from outrider.model_cards import ModelFacts, ModelListing
+from outrider.types import ImageTiles
 
 DEFAULT_DAYS, MAX_DAYS = 30, 366
 HOURS = 72  # of the chart of uptime
@@ -23,11 +24,15 @@ _DAY_S, _HOUR_S = 86_400, 3600
 
 
 class ModelPage(msgspec.Struct, kw_only=True):
-    """What is known of a model wherever it runs; `facts` is null for one that isn't recognised."""
+    """What is known of a model; `facts` is null for one that isn't recognised.
+
+    `image_tiles` says how pictures are cut, where the model runs here and reads them.
+    """
 
     id: str
     aliases: list[str]
     facts: ModelFacts | None
+    image_tiles: ImageTiles | None
 
 
 class DayRow(msgspec.Struct):
@@ -91,7 +96,9 @@ def read_window(query: Mapping[str, str], now_s: float) -> Window:
 def encode_page(model: ModelListing, names: Iterable[str]) -> ModelPage:
     """Give the page of a model."""
     aliases = [name for name in names if name != model.name]
-    return ModelPage(id=model.name, aliases=aliases, facts=model.facts)
+    return ModelPage(
+        id=model.name, aliases=aliases, facts=model.facts, image_tiles=model.image_tiles
+    )
 
 
 def encode_use(

@@ -86,6 +86,7 @@ class LocalProvider:
             name=self.name,
             context_length=self.client.max_model_len or None,
             reads_images=self._prompts.reads_images,
+            image_tiles=self._prompts.image_tiles,
             defaults=self._generation,
         )
 

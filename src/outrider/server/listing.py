@@ -25,6 +25,7 @@ def listing_of(entry: Entry, health: Health) -> ModelListing:
         created_s=entry.created_s,
         endpoints=tuple(_endpoint(endpoint, health) for endpoint in entry.endpoints),
         defaults={} if local is None else local.card.defaults,
+        image_tiles=None if local is None else local.card.image_tiles,
         makes_embeddings=isinstance(entry.endpoints[0], EmbeddingEndpoint),
         facts=facts_of((entry.name, *entry.aliases)),
     )

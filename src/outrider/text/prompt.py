@@ -19,7 +19,7 @@ from outrider.text.conversation import part_param
 from outrider.text.image_file import open_image
 from outrider.text.image_tiles import TiledImage, cut_tiles, image_token_ids
 from outrider.text.tokenizer import Tokenizer
-from outrider.types import Detail, ImagePart, Message, Tool
+from outrider.types import Detail, ImagePart, ImageTiles, Message, Tool
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,6 +79,14 @@ class PromptEncoder:
     def reads_images(self) -> bool:
         """Whether the model has an image tower."""
         return self._vision is not None
+
+    @property
+    def image_tiles(self) -> ImageTiles | None:
+        """How images are cut; None if the model reads text only."""
+        if self._vision is None:
+            return None
+        vision = self._vision
+        return ImageTiles(vision.image_size, vision.max_tiles, vision.tokens_per_tile)
 
     @property
     def vision(self) -> VisionConfig:

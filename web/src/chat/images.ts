@@ -1,7 +1,14 @@
 // Pictures that are attached: read, measured, refused in words if they are none. Also what a
-// picture costs a Llama 4 model.
+// picture costs a model that cuts it into tiles; how it does is the server's to say.
 
 import type { Image } from "./types";
+
+/** How a model cuts pictures. */
+export interface ImageTiles {
+  side: number;
+  max_tiles: number; // the one of the whole not counted
+  tokens_per_tile: number;
+}
 
 export const MAX_IMAGE_BYTES = 20 << 20;
 const KINDS = ["image/png", "image/jpeg", "image/webp", "image/gif"];
@@ -34,17 +41,12 @@ function measure(url: string, name: string): Promise<{ width: number; height: nu
   });
 }
 
-// Sizes of Llama 4's image tower, the same for Scout and Maverick.
-const TILE_SIDE = 336;
-const MAX_TILES = 16;
-const TOKENS_PER_TILE = 144;
-
 /** Rows and columns of tiles, as the model's preprocessing chooses them. */
-export function bestCanvas(width: number, height: number): { rows: number; cols: number } {
+export function bestCanvas(width: number, height: number, { side, max_tiles: most }: ImageTiles): { rows: number; cols: number } {
   const canvases: { rows: number; cols: number; scale: number }[] = [];
-  for (let rows = 1; rows <= MAX_TILES; rows++) {
-    for (let cols = 1; cols <= Math.floor(MAX_TILES / rows); cols++) {
-      const scale = Math.fround(Math.min((cols * TILE_SIDE) / width, (rows * TILE_SIDE) / height));
+  for (let rows = 1; rows <= most; rows++) {
+    for (let cols = 1; cols <= Math.floor(most / rows); cols++) {
+      const scale = Math.fround(Math.min((cols * side) / width, (rows * side) / height));
       canvases.push({ rows, cols, scale });
     }
   }
@@ -55,10 +57,11 @@ export function bestCanvas(width: number, height: number): { rows: number; cols:
 }
 
 /** Tiles (with the global one) and tokens of a picture: patches, separators, begin and end. */
-export function imageCost(width: number, height: number): { tiles: number; tokens: number } {
-  const { rows, cols } = bestCanvas(width, height);
+export function imageCost(width: number, height: number, model: ImageTiles): { tiles: number; tokens: number } {
+  const { rows, cols } = bestCanvas(width, height, model);
+  const each = model.tokens_per_tile;
   const local = rows * cols;
-  if (local === 1) return { tiles: 1, tokens: TOKENS_PER_TILE + 3 };
-  const row = cols * TOKENS_PER_TILE + (cols - 1) + 1;
-  return { tiles: local + 1, tokens: rows * row + TOKENS_PER_TILE + 3 };
+  if (local === 1) return { tiles: 1, tokens: each + 3 };
+  const row = cols * each + (cols - 1) + 1;
+  return { tiles: local + 1, tokens: rows * row + each + 3 };
 }

@@ -3,10 +3,11 @@
 
 import { effect, signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { tilesOf } from "../api/image-tiles";
 import { modelsById, readsImages } from "../api/models";
 import { imageCost, readImage } from "../chat/images";
 import { ask, running, stopAll } from "../chat/send";
-import { conversation } from "../chat/store";
+import { conversation, thread } from "../chat/store";
 import { branch } from "../chat/tree";
 import type { Image } from "../chat/types";
 import { ContextMeter } from "./ContextMeter";
@@ -114,16 +115,20 @@ function Attached() {
   if (pictures.value.length === 0) return null;
   return (
     <ul class="attached" aria-label="Attached pictures">
-      {pictures.value.map((image) => {
-        const { tiles, tokens } = imageCost(image.width, image.height);
-        return (
-          <li key={image.url}>
-            <img src={image.url} alt={image.name} />
-            <span>{image.width} × {image.height}<br /><span class="faint">{tiles} {tiles > 1 ? "tiles" : "tile"}, {count(tokens)} tokens</span></span>
-            <IconButton icon="close" label={`Remove ${image.name}`} onClick={() => (pictures.value = pictures.value.filter((one) => one !== image))} />
-          </li>
-        );
-      })}
+      {pictures.value.map((image) => (
+        <li key={image.url}>
+          <img src={image.url} alt={image.name} />
+          <span>{image.width} × {image.height}<br /><span class="faint">{cost(image)}</span></span>
+          <IconButton icon="close" label={`Remove ${image.name}`} onClick={() => (pictures.value = pictures.value.filter((one) => one !== image))} />
+        </li>
+      ))}
     </ul>
   );
+}
+
+function cost({ width, height }: Image): string {
+  const cut = tilesOf(thread.value.model);
+  if (!cut) return "tokens: not known here";
+  const { tiles, tokens } = imageCost(width, height, cut);
+  return `${tiles} ${tiles > 1 ? "tiles" : "tile"}, ${count(tokens)} tokens`;
 }

@@ -2,6 +2,7 @@
 // answered, estimated for what came after.
 
 import { computed } from "@preact/signals";
+import { tilesOf } from "../api/image-tiles";
 import { modelsById } from "../api/models";
 import { imageCost } from "../chat/images";
 import { thread } from "../chat/store";
@@ -16,7 +17,7 @@ export function ContextMeter({ draft, pictures }: { draft: string; pictures: Ima
   const limit = modelsById.value.get(thread.value.model)?.context_length;
   if (!limit) return <span class="meter" />;
   const { tokens, isExact } = used.value;
-  const total = tokens + estimatedTokens(draft) + pictures.reduce((sum, { width, height }) => sum + imageCost(width, height).tokens, 0);
+  const total = tokens + estimatedTokens(draft) + tokensOf(pictures);
   const share = Math.min(1, total / limit);
   const level = share > 0.95 ? "full" : share > 0.8 ? "high" : "low";
   const words = `${isExact && !draft ? "" : "about "}${count(total)} of ${count(limit)} tokens`;
@@ -26,6 +27,11 @@ export function ContextMeter({ draft, pictures }: { draft: string; pictures: Ima
       <span class="faint">{words}</span>
     </span>
   );
+}
+
+function tokensOf(pictures: Image[]): number {
+  const cut = tilesOf(thread.value.model);
+  return cut ? pictures.reduce((sum, { width, height }) => sum + imageCost(width, height, cut).tokens, 0) : 0;
 }
 
 /** Exact up to the last answer whose usage is known. */
