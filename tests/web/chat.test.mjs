@@ -126,6 +126,27 @@ test("everything can be done by keyboard", async () => {
   });
 });
 
+test("Tab reaches everything in the order in which it stands, and nothing keeps it", async () => {
+  await inPage(session, {}, async (page) => {
+    await page.locator("#parameter-temperature").waitFor();
+    await page.locator(".skip").focus();
+    const nameOf = () => page.evaluate(() => {
+      const element = document.activeElement;
+      return element === document.body ? "" : (element.getAttribute("aria-label") || element.id || element.textContent || element.tagName).trim();
+    });
+    const names = [];
+    // At the end the focus leaves the page, or begins anew.
+    for (let name = await nameOf(); name !== "" && name !== names[0] && names.length < 150; name = await nameOf()) {
+      names.push(name);
+      await page.keyboard.press("Tab");
+    }
+    const wanted = ["Skip to the content", "Outrider", "Playground", "New chat", "Search conversations", "Model of the chat", "Your message", "parameter-temperature"];
+    const places = wanted.map((name) => names.indexOf(name));
+    assert.ok(!places.includes(-1) && names.length < 150, names.join(" | "));
+    assert.deepEqual(places, [...places].sort((a, b) => a - b), names.join(" | "));
+  });
+});
+
 test("a chat is exported and imported with everything in it", async () => {
   await inPage(session, {}, async (page, front) => {
     front.script.push(says("Kept."));

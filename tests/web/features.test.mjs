@@ -42,6 +42,24 @@ test("parameters have the served ranges and defaults, and are sent only when set
   });
 });
 
+test("two panes compare two providers of one model", async () => {
+  await inPage(session, {}, async (page, front) => {
+    const endpoints = [{ tag: "local", provider_name: "Outrider" }, { tag: "far/fp8", provider_name: "Far" }];
+    await page.route("**/api/v1/models/*/endpoints", (route) => route.fulfill({ json: { data: { endpoints } } }));
+    await page.reload();
+    await page.getByRole("button", { name: "Compare: add a pane" }).click();
+    await page.getByLabel("Provider").selectOption("Far");
+    front.script.push(says("left"), says("right"));
+    await page.getByLabel("Your message").fill("Both?");
+    await page.keyboard.press("Enter");
+    await said(page, "left");
+    await said(page, "right");
+    assert.deepEqual(front.asked.map(({ provider }) => provider), [undefined, { only: ["far"] }]);
+    await page.getByRole("button", { name: "View code" }).click();
+    await page.getByText("OpenAI has no provider: left out.").waitFor();
+  });
+});
+
 test("a parameter that the model doesn't take says so", async () => {
   await inPage(session, {}, async (page, front) => {
     front.models = seeing;

@@ -18,6 +18,7 @@ export function requestBody(settings: Settings, messages: Message[]): Body {
     const read = name === "logit_bias" ? parsed<object>(String(value)).value : value;
     if (read !== null && read !== "") body[name] = read;
   }
+  if (settings.provider) body.provider = { only: [settings.provider] };
   if (body.top_logprobs !== undefined) body.logprobs = true;
   const tools = readTools(settings.tools).value;
   if (tools?.length) {

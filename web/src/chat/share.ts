@@ -29,7 +29,7 @@ type Fields = Record<string, unknown>;
 export function readSettings(value: unknown): Settings {
   const given = (typeof value === "object" && value !== null ? value : {}) as Fields;
   const settings = emptySettings();
-  for (const name of ["model", "system", "tools", "toolChoice", "schema"] as const) {
+  for (const name of ["model", "provider", "system", "tools", "toolChoice", "schema"] as const) {
     if (typeof given[name] === "string") settings[name] = given[name];
   }
   settings.isSchemaOn = given.isSchemaOn === true;

@@ -8,6 +8,7 @@ export type ParameterValue = number | boolean | string | string[];
 
 export interface Settings {
   model: string;
+  provider: string; // the one host to ask; empty: the router chooses
   system: string;
   parameters: Record<string, ParameterValue>;
   tools: string; // JSON as typed, so that a draft with a mistake in it survives
@@ -78,7 +79,7 @@ export function newId(): string {
 }
 
 export function emptySettings(model = ""): Settings {
-  return { model, system: "", parameters: {}, tools: "", toolChoice: "auto", schema: "", isSchemaOn: false };
+  return { model, provider: "", system: "", parameters: {}, tools: "", toolChoice: "auto", schema: "", isSchemaOn: false };
 }
 
 export function settingsOf(thread: Thread): Settings {

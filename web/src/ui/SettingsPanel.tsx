@@ -8,6 +8,7 @@ import { IconButton } from "./icons";
 import { ModelPicker } from "./ModelPicker";
 import { ParameterControl } from "./ParameterControl";
 import { Presets } from "./Presets";
+import { ProviderPicker } from "./ProviderPicker";
 import { SchemaEditor } from "./SchemaEditor";
 import { isSettingsOpen } from "./state";
 import { ToolsEditor } from "./ToolsEditor";
@@ -27,6 +28,7 @@ export function SettingsPanel() {
           <span>Model</span>
           <ModelPicker label="Model" value={one.model} onChange={(id) => changeSettings({ model: id })} />
         </label>
+        {model && <ProviderPicker model={one.model} value={one.provider} />}
         {model && (
           <p class="faint model-facts">
             {model.context_length ? `${count(model.context_length)} tokens of context` : "Context unknown"}
