@@ -256,17 +256,6 @@ class ImageTiles(msgspec.Struct, frozen=True):
     tokens_per_tile: int
 
 
-class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What a served model is and can do, for the catalogues of all wires."""
-
-    name: str
-    created_s: int = 0
-    context_length: int | None = None  # in tokens; None while it isn't known
-    reads_images: bool = False
-    image_tiles: ImageTiles | None = None
-    defaults: dict[str, float] = {}  # its own sampling defaults
-
-
 class TokenAlternative(msgspec.Struct, frozen=True, array_like=True):
     """One token the model could have chosen, with its natural-log probability."""
 

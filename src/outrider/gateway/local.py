@@ -28,7 +28,7 @@ from outrider.types import (
     Completed,
     Event,
     GenerationRequest,
-    ModelCard,
+    ImageTiles,
     SamplingParams,
     Started,
     Usage,
@@ -48,6 +48,16 @@ class ModelFacts:
     chat_format: ChatFormat
     generation: dict[str, float] = field(default_factory=dict)  # its own sampling defaults
     vision: VisionConfig | None = None
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What a served model is and can do, for the catalogues of all wires."""
+
+    name: str
+    context_length: int | None = None  # in tokens; None while it isn't known
+    reads_images: bool = False
+    image_tiles: ImageTiles | None = None
+    defaults: dict[str, float] = {}  # its own sampling defaults
 
 
 class LocalProvider:

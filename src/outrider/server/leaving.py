@@ -15,6 +15,31 @@ from outrider.server.body import ClientGone, wait_for_disconnect
 from outrider.server.peer import Peer
 
 
+class _Stopper:
+    """Cancels the task that it is made in, once, and knows why."""
+
+    def __init__(self) -> None:
+        running = asyncio.current_task()
+        assert running is not None
+        self.task: asyncio.Task[object] = running
+        self.cause: Exception | None = None
+
+    def stop(self, error: Exception) -> None:
+        if self.cause is None:
+            self.cause = error
+            self.task.cancel()
+
+    def at_end(self, done: asyncio.Future[OutriderError]) -> None:
+        self.stop(done.result())
+
+    def when_gone(self) -> None:
+        self.stop(ClientGone())
+
+    def when_read(self, done: asyncio.Task[None]) -> None:
+        if not done.cancelled():
+            self.stop(ClientGone())
+
+
 async def until_gone(
     work: Coroutine[None, None, None],
     ending: asyncio.Future[OutriderError],
@@ -28,42 +53,26 @@ async def until_gone(
     if peer is not None and peer.is_gone:
         work.close()
         raise ClientGone
-    running = asyncio.current_task()
-    assert running is not None
-    cause: Exception | None = None
-
-    def stop(error: Exception) -> None:
-        nonlocal cause
-        if cause is None:
-            cause = error
-            running.cancel()
-
-    def stop_at_end(done: asyncio.Future[OutriderError]) -> None:
-        stop(done.result())
-
-    def stop_watching(done: asyncio.Task[None]) -> None:
-        if not done.cancelled():
-            stop(ClientGone())
-
+    stopper = _Stopper()
     watcher: asyncio.Task[None] | None = None
     if peer is None:
         watcher = asyncio.create_task(wait_for_disconnect(receive))
-        watcher.add_done_callback(stop_watching)
+        watcher.add_done_callback(stopper.when_read)
     else:
-        peer.on_gone = lambda: stop(ClientGone())
-    ending.add_done_callback(stop_at_end)
+        peer.on_gone = stopper.when_gone
+    ending.add_done_callback(stopper.at_end)
     try:
         await work
     except asyncio.CancelledError:
         # Who else cancels this task, such as the server at its end, is heard first.
-        if cause is not None and running.uncancel() == 0:
-            raise cause from None
+        if stopper.cause is not None and stopper.task.uncancel() == 0:
+            raise stopper.cause from None
         raise
     finally:
-        cause = cause or ClientGone()  # whatever comes now comes too late
-        ending.remove_done_callback(stop_at_end)
+        stopper.cause = stopper.cause or ClientGone()  # whatever comes now comes too late
+        ending.remove_done_callback(stopper.at_end)
         if watcher is not None:
-            watcher.remove_done_callback(stop_watching)
+            watcher.remove_done_callback(stopper.when_read)
             watcher.cancel()
         elif peer is not None:
             peer.on_gone = None
