@@ -27,6 +27,9 @@ import outrider
 from outrider.machine import describe_cpu
 
 WARM_UP = 50
+# Before memory is compared: pools, caches and the journal have their size after some thousands.
+SLOPE_WARM_UP = 20_000
+SETTLED_S = 1.0  # after which the ledger has what has ended
 PER_100_000 = 100_000
 # The peer is so slow that it gets fewer requests, so that a run stays short.
 SLOW = frozenset({"litellm"})
@@ -76,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--concurrent", type=int, default=1920, help="requests per round")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--streams", type=int, default=2, help="per round")
-    parser.add_argument("--slope-requests", type=int, default=20_000, help="0 leaves it out")
+    parser.add_argument("--slope-requests", type=int, default=50_000, help="0 leaves it out")
     parser.add_argument("--litellm", type=Path, help="its program; left out if there is none")
     parser.add_argument("--out", type=Path, default=Path("build/bench-gateway.json"))
     return parser.parse_args()
@@ -123,10 +126,12 @@ def fewer(count: int, target: Target) -> int:
 
 
 def rss_slope(target: Target, num_requests: int) -> float:
-    """Give how much resident memory grows in 100,000 requests, from fewer of them."""
-    concurrent(target, 64, num_requests // 2)
+    """Give how much resident memory grows in 100,000 requests, from as many after a warm-up."""
+    concurrent(target, 64, SLOPE_WARM_UP)
+    time.sleep(SETTLED_S)
     before = resident_bytes(target.pid)
     concurrent(target, 64, num_requests)
+    time.sleep(SETTLED_S)
     return (resident_bytes(target.pid) - before) / 1e6 / num_requests * PER_100_000
 
 
