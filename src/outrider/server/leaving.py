@@ -6,38 +6,13 @@ The work runs in the task of its connection: another one would cost more than wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 from starlette.types import Receive
 
 from outrider.errors import OutriderError
 from outrider.server.body import ClientGone, wait_for_disconnect
 from outrider.server.peer import Peer
-
-
-class _Stopper:
-    """Cancels the task that it is made in, once, and knows why."""
-
-    def __init__(self) -> None:
-        running = asyncio.current_task()
-        assert running is not None
-        self.task: asyncio.Task[object] = running
-        self.cause: Exception | None = None
-
-    def stop(self, error: Exception) -> None:
-        if self.cause is None:
-            self.cause = error
-            self.task.cancel()
-
-    def at_end(self, done: asyncio.Future[OutriderError]) -> None:
-        self.stop(done.result())
-
-    def when_gone(self) -> None:
-        self.stop(ClientGone())
-
-    def when_read(self, done: asyncio.Task[None]) -> None:
-        if not done.cancelled():
-            self.stop(ClientGone())
 
 
 async def until_gone(
@@ -53,26 +28,61 @@ async def until_gone(
     if peer is not None and peer.is_gone:
         work.close()
         raise ClientGone
-    stopper = _Stopper()
-    watcher: asyncio.Task[None] | None = None
-    if peer is None:
-        watcher = asyncio.create_task(wait_for_disconnect(receive))
-        watcher.add_done_callback(stopper.when_read)
-    else:
-        peer.on_gone = stopper.when_gone
-    ending.add_done_callback(stopper.at_end)
+    end = _End()
+
+    def end_early(done: asyncio.Future[OutriderError]) -> None:
+        end.come(done.result())
+
+    forget = _watch_peer(end, peer) if peer is not None else _watch_messages(end, receive)
+    ending.add_done_callback(end_early)
     try:
         await work
     except asyncio.CancelledError:
         # Who else cancels this task, such as the server at its end, is heard first.
-        if stopper.cause is not None and stopper.task.uncancel() == 0:
-            raise stopper.cause from None
+        if end.cause is not None and end.task.uncancel() == 0:
+            raise end.cause from None
         raise
     finally:
-        stopper.cause = stopper.cause or ClientGone()  # whatever comes now comes too late
-        ending.remove_done_callback(stopper.at_end)
-        if watcher is not None:
-            watcher.remove_done_callback(stopper.when_read)
-            watcher.cancel()
-        elif peer is not None:
-            peer.on_gone = None
+        ending.remove_done_callback(end_early)
+        forget()
+
+
+class _End:
+    """Cancels the task that makes it, once, and keeps why."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.cause: Exception | None = None
+
+    def come(self, cause: Exception) -> None:
+        if self.cause is None:
+            self.cause = cause
+            self.task.cancel()
+
+
+def _watch_peer(end: _End, peer: Peer) -> Callable[[], None]:
+    """Have the end come when a client leaves; gives what forgets about it."""
+
+    def forget() -> None:
+        peer.on_gone = None
+
+    peer.on_gone = lambda: end.come(ClientGone())
+    return forget
+
+
+def _watch_messages(end: _End, receive: Receive) -> Callable[[], None]:
+    """Do the same by a task that waits for the message."""
+
+    def leave(done: asyncio.Task[None]) -> None:
+        if not done.cancelled():
+            end.come(ClientGone())
+
+    def forget() -> None:
+        watcher.remove_done_callback(leave)
+        watcher.cancel()
+
+    watcher = asyncio.create_task(wait_for_disconnect(receive))
+    watcher.add_done_callback(leave)
+    return forget
