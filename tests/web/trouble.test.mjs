@@ -93,11 +93,12 @@ test("a stream's own error is shown with what had come before it", async () => {
   });
 });
 
-test("a server without a model says how to get one", async () => {
+test("a server without a model offers to fetch one", async () => {
   await inPage(session, {}, async (page, front) => {
     front.models = async () => ({ data: [] });
     await page.reload();
-    await problem(page, "The server has no model");
+    await problem(page, "No model is loaded");
+    await page.getByRole("alert").getByRole("button", { name: "Fetch and load it" }).waitFor();
   });
 });
 
