@@ -101,7 +101,9 @@ def unloaded(server: Process) -> None:
 
 
 def ask(server: Process, model: str) -> Any:
-    return server.client.chat.completions.create(model=model, messages=TALK, max_tokens=3)
+    return server.client.chat.completions.create(
+        model=model, messages=TALK, max_tokens=3, extra_body={"ignore_eos": True}
+    )
 
 
 def test_a_server_without_a_model_pulls_loads_answers_and_unloads(server: Process) -> None:
