@@ -92,6 +92,13 @@ for (const colorScheme of ["light", "dark"]) {
       await page.locator(".model").first().waitFor();
       assert.deepEqual(await findings(page), []);
       assert.equal(await overflow(page), 0, "pixels too wide");
+      await pages(page).getByRole("link").last().focus();
+      await page.keyboard.press("Enter");
+      await page.waitForFunction(() => {
+        const links = document.querySelector("[aria-label=Pages]");
+        const current = links.querySelector("[aria-current]");
+        return current === links.lastElementChild && current.getBoundingClientRect().right <= links.getBoundingClientRect().right;
+      });
       await pages(page).getByRole("link", { name: "Playground" }).click();
       await page.getByLabel("Your message").waitFor();
       assert.equal(await overflow(page), 0, "pixels too wide");

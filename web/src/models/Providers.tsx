@@ -37,6 +37,12 @@ const UPTIMES: Column<Endpoint>[] = [
   uptime("1 day", (one) => one.uptime_last_1d),
 ];
 
+/** Leave out the columns that no provider has anything in. */
+function filled(columns: Column<Endpoint>[], endpoints: Endpoint[]): Column<Endpoint>[] {
+  const always = new Set(["Input / M", "Output / M"]);
+  return columns.filter(({ title, value }) => always.has(title) || endpoints.some((one) => value(one)));
+}
+
 interface Host {
   name: string;
   headquarters: string | null;
@@ -75,7 +81,7 @@ export function Providers({ model }: { model: Model }) {
     <>
       <section>
         <h2>Providers</h2>
-        {data && <DataTable caption="Providers and their prices" columns={[...OFFERS, placeOf(hosts)]} rows={endpoints} />}
+        {data && <DataTable caption="Providers and their prices" columns={filled([...OFFERS, placeOf(hosts)], endpoints)} rows={endpoints} />}
       </section>
       <section>
         <h2>Uptime of the providers</h2>

@@ -2,7 +2,7 @@
 // and short notices. The focus goes to a page that is come to, so a screen reader reads on there.
 
 import type { ComponentType } from "preact";
-import { useEffect, useLayoutEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Problem } from "../api/problems";
 import { KeyDialog } from "../ui/KeyDialog";
 import { PageButtons } from "../ui/PageButtons";
@@ -33,10 +33,16 @@ export function Shell() {
 }
 
 function Bar({ current }: { current: Route | undefined }) {
+  const links = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // Where the links don't fit, the current one may lie beyond the edge.
+    const link = links.current?.querySelector<HTMLElement>("[aria-current]");
+    if (link) links.current!.scrollLeft = link.offsetLeft - links.current!.clientWidth / 2;
+  }, [current]);
   return (
     <header class="bar">
       <a class="wordmark" href="/">Outrider</a>
-      <nav aria-label="Pages">
+      <nav aria-label="Pages" ref={links}>
         {ROUTES.map(({ path, label }) => (
           <a key={path} href={path} aria-current={current?.path === path ? "page" : undefined}>{label}</a>
         ))}
