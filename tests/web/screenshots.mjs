@@ -108,8 +108,8 @@ async function models(page) {
   await page.locator(".model").first().waitFor();
 }
 
-async function model(page, front, context) {
-  await context.route((url) => url.pathname.startsWith("/outrider/v1/use/"), (route) => route.fulfill({ json: USE }));
+async function model(page) {
+  await page.context().route((url) => url.pathname.startsWith("/outrider/v1/use/"), (route) => route.fulfill({ json: USE }));
   await page.locator(".model a").first().click();
   await page.locator("canvas").nth(1).waitFor();
 }
