@@ -8,7 +8,7 @@ test compares them with the router. Nothing here describes a field a second time
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,23 @@ def get(wire: Wire, path: str, summary: str, *answers: Any, **fields: Any) -> Op
     """Give an operation without a body; of errors it has the `statuses` named, and 500."""
     statuses = (*fields.pop("statuses", ()), 500)
     return Operation("GET", path, summary, wire, answers, statuses=statuses, **fields)
+
+
+def answered_by(wire: Wire, *always: int) -> Callable[..., Operation]:
+    """Give what makes a wire's operations that answer by JSON; `always` are statuses of all."""
+
+    def operation(
+        method: str,
+        path: str,
+        summary: str,
+        answer: type[Any],
+        statuses: tuple[int, ...] = (),
+        **fields: Any,  # noqa: ANN401
+    ) -> Operation:
+        every = (*statuses, *always)
+        return Operation(method, path, summary, wire, (answer,), statuses=every, **fields)
+
+    return operation
 
 
 def errors(statuses: Iterable[int], *kinds: Any) -> dict[int, tuple[Any, ...]]:  # noqa: ANN401

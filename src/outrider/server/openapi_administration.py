@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from outrider.dialects import administration as kinds
 from outrider.dialects import model_administration as models
 from outrider.dialects import openai_answers
-from outrider.server.openapi import Body, Operation, Schema, Wire, errors
+from outrider.server.openapi import Body, Operation, Schema, Wire, answered_by, errors
 
 _WIRE = Wire("Outrider", errors((400, 401, 403, 404, 408, 413, 500, 503), openai_answers.ErrorBody))
+_operation = answered_by(_WIRE, 401, 500)
 _TEXT: Schema = {"type": "string"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": kinds.MAX_ROWS}
@@ -83,15 +82,3 @@ def _of_models() -> list[Operation]:
         _operation("GET", jobs + "/{job_id}", "Show a job.", job, (404,)),
         _operation("POST", jobs + "/{job_id}/cancel", "End a job.", job, (400, 404)),
     ]  # fmt: skip
-
-
-def _operation(
-    method: str,
-    path: str,
-    summary: str,
-    answer: type[Any],
-    statuses: tuple[int, ...] = (),
-    **fields: Any,  # noqa: ANN401
-) -> Operation:
-    every = (*statuses, 401, 500)
-    return Operation(method, path, summary, _WIRE, (answer,), statuses=every, **fields)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from outrider.conversation_types import Summary
 from outrider.dialects import conversations as kinds
 from outrider.dialects.openai_answers import ErrorBody
-from outrider.server.openapi import Body, Operation, Schema, Wire, errors
+from outrider.server.openapi import Body, Operation, Schema, Wire, answered_by, errors
 
 _WIRE = Wire("Outrider", errors((400, 401, 403, 404, 408, 409, 413, 500, 503), ErrorBody))
+_operation = answered_by(_WIRE, 401, 403, 500, 503)
 _ALL, _ONE = "/outrider/v1/conversations", "/outrider/v1/conversations/{id}"
 _TEXT: Schema = {"type": "string"}
 _QUERY: dict[str, Schema] = {
@@ -33,15 +32,3 @@ def conversation_operations() -> list[Operation]:
             "DELETE", _ONE, "Delete a conversation.", kinds.DeletedConversation, (404,)
         ),
     ]  # fmt: skip
-
-
-def _operation(
-    method: str,
-    path: str,
-    summary: str,
-    answer: type[Any],
-    statuses: tuple[int, ...] = (),
-    **fields: Any,  # noqa: ANN401
-) -> Operation:
-    every = (*statuses, 401, 403, 500, 503)
-    return Operation(method, path, summary, _WIRE, (answer,), statuses=every, **fields)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from outrider.dialects import openrouter_keys as keys
 from outrider.dialects.openrouter_answers import RoutedError
-from outrider.server.openapi import Body, Operation, Schema, Wire, errors
+from outrider.server.openapi import Body, Operation, Schema, Wire, answered_by, errors
 
 _WIRE = Wire("OpenRouter", errors((400, 401, 403, 404, 408, 413, 500, 503), RoutedError))
+_operation = answered_by(_WIRE, 401, 500, 503)
 _KEYS, _KEY = "/api/v1/keys", "/api/v1/keys/{hash}"
 _QUERY: dict[str, Schema] = {
     "include_disabled": {"type": "string", "enum": ["true", "false"]},
@@ -36,15 +35,3 @@ def key_operations() -> list[Operation]:
         _operation("DELETE", _KEY, "Revoke a key.", keys.DeletedKey, (403, 404)),
         _operation("GET", "/api/v1/credits", "Say what keys spent.", keys.CreditsAnswer, (403,)),
     ]  # fmt: skip
-
-
-def _operation(
-    method: str,
-    path: str,
-    summary: str,
-    answer: type[Any],
-    statuses: tuple[int, ...] = (),
-    **fields: Any,  # noqa: ANN401
-) -> Operation:
-    every = (*statuses, 401, 500, 503)
-    return Operation(method, path, summary, _WIRE, (answer,), statuses=every, **fields)
