@@ -203,7 +203,7 @@ def test_a_model_takes_the_place_of_another_while_a_stream_ends_well(server: Pro
 def test_a_request_that_takes_too_long_gets_its_wires_error(server: Process) -> None:
     loaded(server, FIRST)
     stream = server.client.chat.completions.create(
-        model="tiny/first", messages=TALK, stream=True, max_tokens=20_000, n=8,
+        model="tiny/first", messages=TALK, stream=True, max_tokens=20_000, n=128,
         extra_body={"ignore_eos": True},
     )  # fmt: skip
     next(iter(stream))
