@@ -53,7 +53,7 @@ def test_a_chat_is_streamed(words: Server) -> None:
 
 
 def test_a_tool_is_called_and_its_result_answered(words: Server) -> None:
-    model = chat(words, max_tokens=64)
+    model = chat(words, max_tokens=64, temperature=0)
     asked = [HumanMessage(QUESTION)]
     calling = model.bind_tools([get_weather], tool_choice="get_weather", strict=True)
     answer = calling.invoke(asked)

@@ -19,6 +19,7 @@ from outrider.server.access import Need, need_of
 Schema = dict[str, Any]
 
 JSON, EVENTS, TEXT = "application/json", "text/event-stream", "text/plain"
+CSV, RSS = "text/csv", "application/rss+xml"
 REF = "#/components/schemas/"
 _PRIVATE = ("published", "hidden", "required_here")
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
@@ -77,6 +78,7 @@ class Operation:
     query: Mapping[str, Schema] = field(default_factory=dict)
     statuses: tuple[int, ...] = ()  # of errors
     media_type: str = JSON
+    text_types: tuple[str, ...] = ()  # what else the answer can be asked for as
     other_answers: Mapping[int, Any] = field(default_factory=dict)  # by status, not errors
     success: int = 200
 
@@ -266,6 +268,7 @@ def _operation(one: Operation, schemas: _Schemas) -> Schema:
 
 def _success(one: Operation, schemas: _Schemas) -> Schema:
     contents = {one.media_type: [schemas.of(kind) for kind in one.answers] or [{"type": "string"}]}
+    contents |= {kind: [{"type": "string"}] for kind in one.text_types}
     response = _response("The answer.", _HEADERS if one.body else {}, contents)
     if one.events:
         events = [schemas.of(kind) for kind in one.events]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from outrider.dialects import administration as kinds
 from outrider.dialects import model_administration as models
 from outrider.dialects import openai_answers
-from outrider.server.openapi import Body, Operation, Schema, Wire, answered_by, errors
+from outrider.server.openapi import CSV, Body, Operation, Schema, Wire, answered_by, errors
 
 _WIRE = Wire("Outrider", errors((400, 401, 403, 404, 408, 413, 500, 503), openai_answers.ErrorBody))
 _operation = answered_by(_WIRE, 401, 500)
@@ -38,7 +38,7 @@ def administration_operations() -> list[Operation]:
     return [
         _operation(
             "GET", "/outrider/v1/requests", "List the last requests.", kinds.RequestList,
-            (400, 503), query=_REQUESTS,
+            (400, 503), query=_REQUESTS, text_types=(CSV,),
         ),
         _operation(
             "GET", batches, "List everybody's batches.", kinds.BatchList, (400, 404, 503),

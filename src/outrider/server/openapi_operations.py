@@ -29,7 +29,7 @@ from outrider.dialects import (
 from outrider.errors import EngineError, OutriderError, RequestError
 from outrider.server.health import Health
 from outrider.server.metrics import CONTENT_TYPE
-from outrider.server.openapi import Body, Operation, Schema, Wire, document, errors, get, post
+from outrider.server.openapi import RSS, Body, Operation, Schema, Wire, document, errors, get, post
 from outrider.server.openapi_administration import administration_operations
 from outrider.server.openapi_cloudflare import cloudflare_operations
 from outrider.server.openapi_contents import content_operations
@@ -155,7 +155,7 @@ def _openrouter() -> list[Operation]:
 
 def _openrouter_lists() -> list[Operation]:
     wire, listed, kinds = _OPENROUTER, _OPENROUTER_LIST, openrouter_answers
-    models = {"query": _MODEL_FILTERS, "statuses": (400,)}
+    models = {"query": _MODEL_FILTERS, "statuses": (400,), "text_types": (RSS,)}
     counted = {"query": {"output_modalities": _TEXT}}
     own = {"query": _PAGES, "statuses": (400, 401)}
     count, mine = "Count the served models.", "List the models that the caller's key may use."

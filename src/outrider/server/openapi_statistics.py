@@ -9,7 +9,7 @@ from outrider.dialects.openai_answers import ErrorBody
 from outrider.dialects.openrouter_answers import RoutedError
 from outrider.dialects.openrouter_keys import WORKSPACE
 from outrider.server.engine_history import EnginesAnswer
-from outrider.server.openapi import Operation, Schema, Wire, errors
+from outrider.server.openapi import CSV, Operation, Schema, Wire, errors
 
 _WIRE = Wire("OpenRouter", errors((400, 401, 403, 404, 500, 503), RoutedError))
 _OWN = Wire("Operating", errors((400, 401, 403, 500, 503), ErrorBody))
@@ -80,8 +80,9 @@ def own_statistics_operations() -> list[Operation]:
     def over_a_range(name: str, summary: str, answer: type) -> Operation:
         statuses = (400, 401, 403, 500, 503)
         return Operation(
-            "GET", below + name, summary, _OWN, (answer,), query=_OWN_QUERY, statuses=statuses
-        )
+            "GET", below + name, summary, _OWN, (answer,), query=_OWN_QUERY, statuses=statuses,
+            text_types=(CSV,),
+        )  # fmt: skip
 
     return [
         over_a_range("usage", "Show tokens, cost and requests by time and group.", own.UsageAnswer),
