@@ -119,9 +119,11 @@ test("everything can be done by keyboard", async () => {
     await page.getByRole("combobox", { name: "Command" }).fill("dark theme");
     await page.keyboard.press("Enter");
     assert.equal(await page.locator("html").getAttribute("data-theme"), "dark");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
     await page.keyboard.press("Control+k");
+    await page.getByRole("dialog").waitFor();
     await page.keyboard.press("Escape");
-    assert.equal(await page.getByRole("dialog").count(), 0);
+    await page.getByRole("dialog").waitFor({ state: "detached" });
     assert.match(await page.locator("[aria-live]").first().textContent(), /complete: fine/);
   });
 });

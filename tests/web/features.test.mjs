@@ -140,6 +140,7 @@ test("pictures are attached by upload, paste and drag, with their tiles and toke
     front.models = seeing;
     await tiles(page, { side: 336, max_tiles: 16, tokens_per_tile: 144 });
     await page.reload();
+    await page.getByRole("button", { name: "Attach a picture", exact: true }).waitFor();
     await page.locator('input[type="file"][multiple]').setInputFiles(FILE);
     await page.getByText("1 tile, 147 tokens").waitFor();
     for (const kind of ["paste", "drop"]) {
@@ -166,11 +167,13 @@ test("what a picture costs is the served model's, and not said where it isn't kn
     front.models = seeing;
     await tiles(page, { side: 28, max_tiles: 4, tokens_per_tile: 1000 });
     await page.reload();
+    await page.getByRole("button", { name: "Attach a picture", exact: true }).waitFor();
     await page.locator('input[type="file"][multiple]').setInputFiles(FILE);
     await page.getByText("1 tile, 1,003 tokens").waitFor();
     await page.getByText(/about 1,003 of/).waitFor();
     await page.unroute("**/outrider/v1/models/*");
     await page.reload();
+    await page.getByRole("button", { name: "Attach a picture", exact: true }).waitFor();
     await page.locator('input[type="file"][multiple]').setInputFiles(FILE);
     await page.getByText("tokens: not known here").waitFor();
   });
