@@ -70,7 +70,6 @@ web: $(WEB_BUILT)
 browser: .has-browser $(VENV)/.installed $(WEB_BUILT) $(WEB_CHECKED) $(WEB_CLIENTS)
 	@$(BIN)/outrider pull $(MODEL)
 	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node --test --test-concurrency=1 --test-timeout=300000 $(or $(ARGS),tests/web/*.test.mjs)
-	@OUTRIDER_PYTHON=$(abspath $(BIN)/python) node --test --test-concurrency=1 --test-timeout=600000 $(or $(ARGS),tests/web/*.test.mjs)
 
 .has-browser:
 	$(call need,$(HAS_NODE),no Node 20 or newer with npm found: install it to drive the page)
