@@ -6,8 +6,6 @@ Times are ISO 8601 in UTC, money is in US dollars. Nothing here holds what was a
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -16,6 +14,7 @@ import msgspec
 
 from outrider.batch_types import Batch
 from outrider.dialects.base import decode_json
+from outrider.dialects.csv_table import encode_csv
 from outrider.errors import InvalidRequest
 from outrider.ledger_types import LogEntry, LogFilter
 
@@ -257,22 +256,11 @@ def request_row(entry: LogEntry, name_of: Callable[[str], str | None]) -> Reques
     )
 
 
-def encode_csv(rows: Sequence[RequestRow]) -> str:
+def encode_requests(rows: Sequence[RequestRow]) -> bytes:
     """Write requests as a table; of their attempts their number."""
     names = [name for name in RequestRow.__struct_fields__ if name != "attempts"]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow([*names, "num_attempts"])
-    for row in rows:
-        cells = [_cell(getattr(row, name)) for name in names]
-        writer.writerow([*cells, len(row.attempts)])
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    # A spreadsheet would run what begins like a formula.
-    is_formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if is_formula else value
+    cells = ([*(getattr(row, name) for name in names), len(row.attempts)] for row in rows)
+    return encode_csv([*names, "num_attempts"], cells)
 
 
 def batch_row(batch: Batch, name_of: Callable[[str], str | None]) -> BatchRow:

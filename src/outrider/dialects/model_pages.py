@@ -13,14 +13,13 @@ from typing import NamedTuple
 import msgspec
 
 from outrider.dialects.openrouter_filters import whole_number
-from outrider.ledger_types import ModelApp, ModelDay, ModelHour
+from outrider.ledger_types import DAY_S, HOUR_S, ModelApp, ModelDay, ModelHour
 from outrider.model_cards import ModelFacts, ModelListing
 from outrider.types import ImageTiles
 
 DEFAULT_DAYS, MAX_DAYS = 30, 366
 HOURS = 72  # of the chart of uptime
 MAX_APPS = 20
-_DAY_S, _HOUR_S = 86_400, 3600
 
 
 class ModelPage(msgspec.Struct, kw_only=True):
@@ -87,8 +86,8 @@ def read_window(query: Mapping[str, str], now_s: float) -> Window:
     num_days = whole_number(query, "days", DEFAULT_DAYS, 1, MAX_DAYS)
     now = int(now_s)
     return Window(
-        now // _DAY_S * _DAY_S - (num_days - 1) * _DAY_S,
-        now // _HOUR_S * _HOUR_S - (HOURS - 1) * _HOUR_S,
+        now // DAY_S * DAY_S - (num_days - 1) * DAY_S,
+        now // HOUR_S * HOUR_S - (HOURS - 1) * HOUR_S,
         now,
     )
 
@@ -114,8 +113,8 @@ def encode_use(
     use = ModelUse(
         model=model,
         as_of=_time(window.now_s),
-        days=[_day(by_day, at) for at in range(window.first_day_s, window.now_s + 1, _DAY_S)],
-        hours=[_hour(by_hour, at) for at in range(window.first_hour_s, window.now_s + 1, _HOUR_S)],
+        days=[_day(by_day, at) for at in range(window.first_day_s, window.now_s + 1, DAY_S)],
+        hours=[_hour(by_hour, at) for at in range(window.first_hour_s, window.now_s + 1, HOUR_S)],
         apps=[AppRow(app.title, app.url, app.requests, app.tokens) for app in apps],
     )
     return msgspec.json.encode(use)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from outrider.errors import InvalidRequest, UnsupportedParameter
+from outrider.ledger_types import DAY_S
 from outrider.model_cards import EndpointCard, ModelListing
 
 _UNKNOWN_SORTS = (
@@ -19,7 +20,6 @@ _UNKNOWN_SORTS = (
 )  # fmt: skip
 # Orders by tokens that were used, and of how many days.
 POPULAR = {"top-weekly": 7, "most-popular": 30}
-_SECONDS_A_DAY = 86_400
 
 
 def _price(model: ModelListing) -> float:
@@ -127,7 +127,7 @@ def _ranges_of(query: Mapping[str, str], now_s: float) -> Test:
 
     def passes(model: ModelListing) -> bool:
         price = model.cheapest.price
-        age = (now_s - model.created_s) / _SECONDS_A_DAY
+        age = (now_s - model.created_s) / DAY_S
         return (
             (model.context_length or 0) >= context
             and prompt[0] <= price.prompt / 1_000_000 <= prompt[1]

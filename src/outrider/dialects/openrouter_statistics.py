@@ -17,9 +17,8 @@ from msgspec import UNSET, UnsetType
 from outrider.dialects.openrouter import usd
 from outrider.dialects.openrouter_keys import WORKSPACE, check_workspace
 from outrider.errors import InvalidRequest, UnsupportedParameter
-from outrider.ledger_types import Activity, AppTokens, ModelTokens
+from outrider.ledger_types import DAY_S, Activity, AppTokens, ModelTokens
 
-DAY_S = 86_400
 FLOOR = date(2025, 1, 1)
 NUM_DAYS = 30
 MAX_APPS, DEFAULT_APPS = 100, 50

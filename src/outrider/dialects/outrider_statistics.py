@@ -7,14 +7,13 @@ formula begins with an apostrophe: apps name themselves.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
+from outrider.dialects.csv_table import encode_csv
 from outrider.dialects.openrouter import usd
 from outrider.errors import InvalidRequest
 from outrider.ledger_types import (
@@ -37,7 +36,6 @@ GROUPS: tuple[FacetKind, ...] = ("model", "provider", "key", "app")
 ORIGINS = ("client", "gateway", "provider", "engine")
 FORMATS = ("json", "csv")
 CSV_TYPE = "text/csv; charset=utf-8"
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 Label = Callable[[str], str]  # what people call a group
 
@@ -214,7 +212,7 @@ def encode_latencies(
         )
         whats = ("time_to_first_token", "duration")
         columns = [f"{what}_{name}" for what in whats for name in Percentiles.__struct_fields__]
-        return _csv(("begin_utc", *columns), rows)
+        return encode_csv(("begin_utc", *columns), rows)
     answer = LatencyAnswer(
         range=_range(latencies.span),
         groups_range=_range(latencies.span.whole_days()),
@@ -250,7 +248,7 @@ def encode_errors(errors: Errors, query: Query, label: Label) -> bytes:
     if query.is_csv:
         columns = zip(*points.values(), strict=True)
         rows = ((_time(begin), *counts) for begin, counts in zip(begins, columns, strict=True))
-        return _csv(("begin_utc", *ORIGINS), rows)
+        return encode_csv(("begin_utc", *ORIGINS), rows)
     answer = ErrorsAnswer(
         range=_range(query.span),
         group_by=query.group_by,
@@ -359,24 +357,12 @@ def _usage_csv(usage: Usage, query: Query, label: Label) -> bytes:
     rows = (
         (
             _time(begin),
-            _cell(name),
-            _cell(shown),
+            name,
+            shown,
             *msgspec.structs.astuple(_total(points[begin])),
         )
         for begin in query.span.begins()
         for name, shown, points in named
         if begin in points
     )
-    return _csv(("begin_utc", query.group_by, "label", *Total.__struct_fields__), rows)
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULAS) else text
+    return encode_csv(("begin_utc", query.group_by, "label", *Total.__struct_fields__), rows)

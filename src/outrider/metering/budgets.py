@@ -15,12 +15,12 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from outrider.errors import PaymentRequired
+from outrider.ledger_types import DAY_S
 from outrider.metering.keyring import Clock, Keyring
 from outrider.metering.keys import MICRO, Key, LimitReset
 from outrider.metering.rate_limits import RateLimits
 from outrider.routing_types import Caller
 
-DAY_S = 86_400
 FIRST_MONDAY = 4  # in days since 1970
 
 

@@ -12,12 +12,12 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from outrider.errors import StorageError
-from outrider.ledger_types import Content
+from outrider.ledger_types import DAY_S, Content
+from outrider.metering.keyring import Clock
 
 if TYPE_CHECKING:  # SQLAlchemy takes half a second of a start
     from outrider.storage.database import Database
@@ -30,9 +30,6 @@ RETRY_S = 1.0
 FLUSH_S = 5.0  # how long a reader waits for what ended just now
 CLEANING_S = 3600.0
 MAX_WAITING_BYTES = 64 << 20
-DAY_S = 86_400
-
-Clock = Callable[[], float]  # Unix time
 
 
 class ContentWriter:

@@ -53,7 +53,7 @@ def usage(connection: Connection, span: Span, kind: FacetKind, key: str | None) 
     if key is not None:
         return _usage_of_key(connection, span, kind, key)
     table = facet_hours if span.step_s == HOUR_S else facet_days
-    whole = _number(connection, "all", "")
+    whole = _facet_of(connection, None)
     points = _points(connection, table, span, [whole]).get(whole, {})
     ranked = connection.execute(_ranking(table, span, kind)).all()
     charted = _points(connection, table, span, [row[0] for row in ranked[:NUM_CHARTED]])
@@ -68,7 +68,7 @@ def usage(connection: Connection, span: Span, kind: FacetKind, key: str | None) 
 def latencies(connection: Connection, span: Span, kind: FacetKind, key: str | None) -> Latencies:
     """Give how long answers took; of one key there are no groups, and its times are by days."""
     span = span if key is None else span.whole_days()
-    facet = _number(connection, *(("all", "") if key is None else ("key", key)))
+    facet = _facet_of(connection, key)
     begin = facet_times.c.begin_s - facet_times.c.begin_s % span.step_s
     query = _histograms(span, begin.label("begin_s")).where(facet_times.c.facet == facet)
     points: dict[int, dict[int, list[int]]] = {}
@@ -88,7 +88,7 @@ def latencies(connection: Connection, span: Span, kind: FacetKind, key: str | No
 
 def errors(connection: Connection, span: Span, kind: FacetKind, key: str | None) -> Errors:
     """Give what went wrong, by whose fault it was; of one key there are no groups."""
-    facet = _number(connection, *(("all", "") if key is None else ("key", key)))
+    facet = _facet_of(connection, key)
     begin = facet_errors.c.begin_s - facet_errors.c.begin_s % span.step_s
     count = func.sum(facet_errors.c.requests)
     within = _within(facet_errors, span)
@@ -230,6 +230,11 @@ def _within(table: Table, span: Span) -> ColumnElement[bool]:
 
 def _of_kind(kind: FacetKind) -> Select[Any]:
     return select(facets.c.number).where(facets.c.kind == kind)
+
+
+def _facet_of(connection: Connection, key: str | None) -> int:
+    """Give the number of a key's facet, or of everything's."""
+    return _number(connection, "all", "") if key is None else _number(connection, "key", key)
 
 
 def _number(connection: Connection, kind: str, name: str) -> int:

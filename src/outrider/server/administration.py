@@ -19,6 +19,7 @@ from outrider.metering.request_log import last_requests
 from outrider.metering.writer import LedgerWriter
 from outrider.server.access import Access
 from outrider.server.batch_runner import BatchRunner
+from outrider.server.replies import json_reply
 from outrider.storage import batches as queue
 from outrider.storage.files import Page, no_such
 from outrider.storage.opening import Storage
@@ -45,11 +46,11 @@ class AdministrationApi:
         rows = [wire.request_row(entry, self._name_of) for entry in page.entries]
         if query.is_csv:
             return Response(
-                wire.encode_csv(rows),
+                wire.encode_requests(rows),
                 headers={"content-disposition": 'attachment; filename="requests.csv"'},
                 media_type="text/csv",
             )
-        return _json(wire.RequestList(rows, page.next_before))
+        return json_reply(msgspec.json.encode(wire.RequestList(rows, page.next_before)))
 
     async def batches(self, http: Request) -> Response:
         """List everybody's batches."""
@@ -63,7 +64,7 @@ class AdministrationApi:
         page = Page(limit, query.get("after"))
         found, has_more = await self._storage.run(queue.list_everybodys, page, statuses)
         rows = [wire.batch_row(batch, self._name_of) for batch in found]
-        return _json(wire.BatchList(rows, has_more))
+        return json_reply(msgspec.json.encode(wire.BatchList(rows, has_more)))
 
     async def cancel(self, http: Request) -> Response:
         """Begin to cancel anybody's batch; one that is being cancelled already stays so."""
@@ -75,12 +76,8 @@ class AdministrationApi:
         if not is_begun and batch.status not in ("cancelling", "cancelled"):
             raise InvalidRequest(f"a batch that is {batch.status} can't be cancelled", "batch_id")
         self._runner.wake()
-        return _json(wire.batch_row(batch, self._name_of))
+        return json_reply(msgspec.json.encode(wire.batch_row(batch, self._name_of)))
 
     def _name_of(self, key_id: str) -> str | None:
         key = self._access.keyring.get(key_id)
         return key.name if key else None
-
-
-def _json(value: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")

@@ -48,7 +48,7 @@ from outrider.server.openapi_operations import openapi_json
 from outrider.server.openrouter_pages import OpenRouterPages
 from outrider.server.own_endpoints import ProvidersApi
 from outrider.server.queue_route import QueueRoute
-from outrider.server.replies import reply_headers
+from outrider.server.replies import json_reply, reply_headers
 from outrider.server.web import File, WebPage, compressed
 from outrider.server.workers_ai import WorkersAiRoutes
 
@@ -184,7 +184,7 @@ class Pages:
         """List the served models."""
         services = self._services
         served = (*services.catalogue.entries, *services.embeddings.entries)
-        return _json(openai.encode_models([(entry.name, entry.created_s) for entry in served]))
+        return json_reply(openai.encode_models([(entry.name, entry.created_s) for entry in served]))
 
     async def model(self, http: Request) -> Response:
         """Show one model."""
@@ -195,12 +195,12 @@ class Pages:
             entry = catalogue.find(name)
         except ModelNotFound as error:
             return _error(openai.CHAT_COMPLETIONS, error)
-        return _json(openai.encode_model(entry.name, entry.created_s))
+        return json_reply(openai.encode_model(entry.name, entry.created_s))
 
     async def healthz(self, http: Request) -> Response:
         """Say whether every model answers: 200, else 503."""
         health = health_of(self._services.catalogue.entries)
-        return _json(msgspec.json.encode(health), 200 if health.status == "ok" else 503)
+        return json_reply(msgspec.json.encode(health), 200 if health.status == "ok" else 503)
 
     async def openapi(self, http: Request) -> Response:
         """Describe everything that is served."""
@@ -230,16 +230,16 @@ async def refuse_path(http: Request, error: Exception) -> Response:
     path = http.url.path
     if path.startswith((WORKERS_AI_PREFIX, WORKERS_AI_PAGES)):
         status, body = no_route_error(path)
-        return Response(body, status, edge_headers(new_request_id()), media_type="application/json")
+        return json_reply(body, status, edge_headers(new_request_id()))
     if path.startswith(OPENROUTER_PREFIX):
         status, body = no_openrouter_route(path, error.status_code)
-        return Response(body, status, error.headers, media_type="application/json")
+        return json_reply(body, status, error.headers)
     if error.status_code == 405:
         refusal = InvalidRequest(f"{http.method} isn't allowed for {path[:200]}; see docs/api.md")
     else:
         refusal = InvalidRequest(f"there is nothing at {path[:200]}; see docs/api.md")
     _, body = _dialect_of(path).encode_error(refusal, new_request_id())
-    return Response(body, error.status_code, error.headers, media_type="application/json")
+    return json_reply(body, error.status_code, error.headers)
 
 
 async def fail(http: Request, error: Exception) -> Response:
@@ -267,7 +267,3 @@ def _error(dialect: Dialect, error: OutriderError) -> Response:
     request_id = new_request_id()
     status, body = dialect.encode_error(error, request_id)
     return Response(body, status, reply_headers(dialect, request_id))
-
-
-def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type="application/json")

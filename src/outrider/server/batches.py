@@ -16,6 +16,7 @@ from outrider.errors import InvalidRequest
 from outrider.server.access import caller_of
 from outrider.server.batch_runner import BatchRunner
 from outrider.server.body import read_body
+from outrider.server.replies import json_reply
 from outrider.storage import batches as queue
 from outrider.storage.files import Page, find_file
 from outrider.storage.opening import Storage
@@ -50,7 +51,7 @@ class BatchesApi:
         )
         await self._storage.run(_add, batch, config.max_batches)
         self._runner.wake()
-        return _json(openai_batches.encode_batch(batch))
+        return json_reply(openai_batches.encode_batch(batch))
 
     async def list(self, http: Request) -> Response:
         """List the caller's batches."""
@@ -59,11 +60,11 @@ class BatchesApi:
         page = Page(limit, http.query_params.get("after"))
         owner = caller_of(http.scope).owner
         batches, has_more = await self._storage.run(queue.list_batches, owner, "openai", page)
-        return _json(openai_batches.encode_batches(batches, has_more))
+        return json_reply(openai_batches.encode_batches(batches, has_more))
 
     async def show(self, http: Request) -> Response:
         """Show one batch."""
-        return _json(openai_batches.encode_batch(await self._find(http)))
+        return json_reply(openai_batches.encode_batch(await self._find(http)))
 
     async def cancel(self, http: Request) -> Response:
         """Begin to cancel a batch; one that is being cancelled already stays so."""
@@ -73,7 +74,7 @@ class BatchesApi:
         if not is_begun and batch.status not in ("cancelling", "cancelled"):
             raise InvalidRequest(f"Cannot cancel a batch with status '{batch.status}'.", "batch_id")
         self._runner.wake()
-        return _json(openai_batches.encode_batch(batch))
+        return json_reply(openai_batches.encode_batch(batch))
 
     async def _find(self, http: Request) -> Batch:
         batch_id, owner = http.path_params["batch_id"], caller_of(http.scope).owner
@@ -88,7 +89,3 @@ def _add(connection: Connection, batch: Batch, max_batches: int) -> None:
             "input_file_id",
         )
     queue.add_batch(connection, batch, max_batches)
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")

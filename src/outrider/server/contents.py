@@ -19,6 +19,7 @@ from outrider.metering.contents import delete_content, delete_of_key, find_conte
 from outrider.routing_types import Caller
 from outrider.server.access import caller_of
 from outrider.server.generate import Services
+from outrider.server.replies import json_reply
 from outrider.storage.opening import Storage
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class ContentsApi:
         is_seen = found and (found.key == caller.key or caller.kind == "management")
         if found is None or not is_seen:
             raise NotFound(NOTHING, "id")
-        return _json(record.encode_content(found))
+        return json_reply(record.encode_content(found))
 
     async def delete(self, http: Request) -> Response:
         """Delete what was kept of a request."""
@@ -51,7 +52,7 @@ class ContentsApi:
         owner = None if caller.kind == "management" else caller.key
         if not await self._storage.run(delete_content, content_id, owner):
             raise NotFound(NOTHING, "id")
-        return _json(msgspec.json.encode(DeletedContent(content_id)))
+        return json_reply(msgspec.json.encode(DeletedContent(content_id)))
 
     async def delete_all(self, http: Request) -> Response:
         """Delete what was kept for a key: the caller's own, or the one that a manager names."""
@@ -68,14 +69,10 @@ class ContentsApi:
         await self._writer.flush()
         number = await self._storage.run(delete_of_key, wanted)
         logger.info("contents of %d requests were deleted by %s", number, caller.key[:12])
-        return _json(msgspec.json.encode(DeletedContents(wanted, number)))
+        return json_reply(msgspec.json.encode(DeletedContents(wanted, number)))
 
 
 def _known(caller: Caller) -> Caller:
     if not caller.key:
         raise Unauthorized("contents are kept for keys; send the key that they are kept for")
     return caller
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")

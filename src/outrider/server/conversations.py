@@ -18,6 +18,7 @@ from outrider.dialects import conversations as wire
 from outrider.errors import PayloadTooLarge, Unauthorized
 from outrider.server.access import caller_of
 from outrider.server.body import read_body
+from outrider.server.replies import json_reply
 from outrider.storage import conversations as store
 from outrider.storage.opening import Storage
 
@@ -36,17 +37,17 @@ class ConversationsApi:
         """List conversations, newest first; `q` are words that they have to have."""
         caller, search = caller_of(http.scope), wire.read_search(http.query_params)
         if not caller.key or caller.kind == "management":
-            return _json(wire.encode_no_list())
+            return json_reply(wire.encode_no_list())
         found: list[Summary] = []
         has_more = False
         if search.words != ():  # a question without a word finds nothing
             found, has_more = await self._storage.run(store.list_conversations, caller.key, search)
-        return _json(wire.encode_page(found, has_more))
+        return json_reply(wire.encode_page(found, has_more))
 
     async def show(self, http: Request) -> Response:
         """Give a whole conversation."""
         found = await self._storage.run(store.find_conversation, _owner(http), _path_id(http))
-        return _json(wire.encode_conversation(found))
+        return json_reply(wire.encode_conversation(found))
 
     async def put(self, http: Request) -> Response:
         """Write a conversation, new or changed."""
@@ -62,13 +63,13 @@ class ConversationsApi:
         else:
             wanted = wire.read_conversation(conversation_id, body)
         written = await self._storage.run(store.put_conversation, owner, wanted)
-        return _json(msgspec.json.encode(written))
+        return json_reply(msgspec.json.encode(written))
 
     async def delete(self, http: Request) -> Response:
         """Delete a conversation."""
         conversation_id = _path_id(http)
         await self._storage.run(store.delete_conversation, _owner(http), conversation_id)
-        return _json(msgspec.json.encode(wire.DeletedConversation(conversation_id)))
+        return json_reply(msgspec.json.encode(wire.DeletedConversation(conversation_id)))
 
 
 def _owner(http: Request) -> str:
@@ -80,7 +81,3 @@ def _owner(http: Request) -> str:
 
 def _path_id(http: Request) -> str:
     return str(http.path_params["id"])
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")

@@ -17,6 +17,7 @@ from outrider.batch_types import StoredFile
 from outrider.config import ServerConfig
 from outrider.dialects import openai_files
 from outrider.server.access import caller_of
+from outrider.server.replies import json_reply
 from outrider.server.uploads import receive_form
 from outrider.storage.files import Page, add_file, check_room, delete_file, find_file, list_files
 from outrider.storage.folder import translated
@@ -64,7 +65,7 @@ class FilesApi:
         except BaseException:
             folder.remove(file_id)
             raise
-        return _json(openai_files.encode_file(stored))
+        return json_reply(openai_files.encode_file(stored))
 
     async def list(self, http: Request) -> Response:
         """List the caller's files."""
@@ -72,11 +73,11 @@ class FilesApi:
         page = Page(query.limit, query.after, query.is_ascending)
         owner = caller_of(http.scope).owner
         files, has_more = await self._storage.run(list_files, owner, page, query.purpose)
-        return _json(openai_files.encode_files(files, has_more))
+        return json_reply(openai_files.encode_files(files, has_more))
 
     async def show(self, http: Request) -> Response:
         """Show one file."""
-        return _json(openai_files.encode_file(await self._find(http)))
+        return json_reply(openai_files.encode_file(await self._find(http)))
 
     async def content(self, http: Request) -> Response:
         """Send a file's bytes."""
@@ -92,12 +93,8 @@ class FilesApi:
         file_id = http.path_params["file_id"]
         await self._storage.run(delete_file, file_id, caller_of(http.scope).owner)
         await self._storage.remove([file_id])
-        return _json(openai_files.encode_deleted(file_id))
+        return json_reply(openai_files.encode_deleted(file_id))
 
     async def _find(self, http: Request) -> StoredFile:
         file_id = http.path_params["file_id"]
         return await self._storage.run(find_file, file_id, caller_of(http.scope).owner, "file_id")
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")

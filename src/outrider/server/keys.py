@@ -24,6 +24,7 @@ from outrider.metering.key_store import add_key, change_key, revoke_key
 from outrider.metering.keys import MICRO, Key, make_key, microusd_of, new_secret, read_time
 from outrider.server.access import Access, caller_of
 from outrider.server.body import read_body
+from outrider.server.replies import json_reply
 from outrider.storage.opening import Storage
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class KeysApi:
             effective_budget=budget,
             rate_limit=wire.RateLimit(requests=key.requests_per_minute or -1),
         )
-        return _json(wire.ThisKey(shown))
+        return json_reply(msgspec.json.encode(wire.ThisKey(shown)))
 
     async def list(self, http: Request) -> Response:
         """List a page of keys, oldest first."""
@@ -62,7 +63,7 @@ class KeysApi:
         hidden = {"" if query.has_disabled else "disabled", "" if query.has_expired else "expired"}
         keys = [key for key in self._living() if key.fault(now_s) not in hidden - {""}]
         page = keys[query.offset : query.offset + wire.ROWS_PER_PAGE]
-        return _json(wire.KeyList([self._row(key) for key in page]))
+        return json_reply(msgspec.json.encode(wire.KeyList([self._row(key) for key in page])))
 
     async def create(self, http: Request) -> Response:
         """Make a key and show its secret, this once."""
@@ -80,11 +81,11 @@ class KeysApi:
         )
         await self._storage.run(add_key, key)
         await self._note("created", key, http)
-        return _json(wire.CreatedKey(self._row(key), secret), 201)
+        return json_reply(msgspec.json.encode(wire.CreatedKey(self._row(key), secret)), 201)
 
     async def show(self, http: Request) -> Response:
         """Show one key."""
-        return _json(wire.OneKey(self._row(self._find(http))))
+        return json_reply(msgspec.json.encode(wire.OneKey(self._row(self._find(http)))))
 
     async def change(self, http: Request) -> Response:
         """Change a key; a limit that is taken away takes its reset along."""
@@ -93,14 +94,14 @@ class KeysApi:
         changes = _changes(wire.read_change(body))
         key = await self._storage.run(change_key, key.id, changes, int(time.time()))
         await self._note("changed", key, http)
-        return _json(wire.OneKey(self._row(key)))
+        return json_reply(msgspec.json.encode(wire.OneKey(self._row(key))))
 
     async def delete(self, http: Request) -> Response:
         """Revoke a key; what was kept for it goes with it."""
         key, now_s = self._find(http), int(time.time())
         await self._storage.run(revoke_key, key.id, now_s)
         await self._note("revoked", key, http)
-        return _json(wire.DeletedKey())
+        return json_reply(msgspec.json.encode(wire.DeletedKey()))
 
     async def credits(self, http: Request) -> Response:
         """Say what all keys have spent, and what they may spend beyond that."""
@@ -108,7 +109,11 @@ class KeysApi:
         budgets, keyring = self._access.budgets, self._access.keyring
         spent = sum(budgets.usage_of(key.id).lifetime for key in keyring)
         left = sum(budgets.remaining(key) or 0 for key in self._living())
-        return _json(wire.CreditsAnswer(wire.Credits((spent + left) / MICRO, spent / MICRO)))
+        return json_reply(
+            msgspec.json.encode(
+                wire.CreditsAnswer(wire.Credits((spent + left) / MICRO, spent / MICRO))
+            )
+        )
 
     def _living(self) -> Sequence[Key]:
         keys = self._access.keyring
@@ -207,7 +212,3 @@ def _time(time_s: int | None) -> str | None:
     if time_s is None:
         return None
     return datetime.fromtimestamp(time_s, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _json(value: msgspec.Struct, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")

@@ -12,6 +12,7 @@ from outrider.metering import model_use
 from outrider.metering.writer import LedgerWriter
 from outrider.server.generate import Services
 from outrider.server.model_pages import find_entry
+from outrider.server.replies import json_reply
 from outrider.storage.opening import Storage
 
 
@@ -33,4 +34,4 @@ class ModelUseApi:
         hours = await run(model_use.model_hours, model, window.first_hour_s)
         apps = await run(model_use.model_apps, model, since_s, wire.MAX_APPS)
         body = wire.encode_use(model, window, days, hours, apps)
-        return Response(body, media_type="application/json")
+        return json_reply(body)

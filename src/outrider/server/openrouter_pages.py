@@ -26,7 +26,7 @@ from outrider.server.data_entry import DataEntry
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import Services
 from outrider.server.listing import hosts_of, listing_of
-from outrider.server.replies import reply_headers
+from outrider.server.replies import json_reply, reply_headers
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +76,13 @@ class OpenRouterPages:
 
     async def count(self, http: Request) -> Response:
         """Say how many models are served."""
-        return _json(openrouter_models.encode_count(self._listed(), http.query_params))
+        return json_reply(openrouter_models.encode_count(self._listed(), http.query_params))
 
     async def private_endpoints(self, http: Request) -> Response:
         """List the hosts of all models that keep nothing."""
         is_known = self._services.access.knows(http.scope)
         body = openrouter_models.encode_private_endpoints(self._listed(), shows_speed=is_known)
-        return _json(body)
+        return json_reply(body)
 
     def _listed(self, entries: Iterable[Entry] | None = None) -> list[ModelListing]:
         services = self._services
@@ -110,11 +110,11 @@ class OpenRouterPages:
                 address = str(http.base_url).rstrip("/")
                 feed = openrouter_models.encode_feed(models, query, address, tokens)
                 return Response(feed, media_type=RSS)
-            return _json(openrouter_models.encode_models(models, query, path, tokens))
+            return json_reply(openrouter_models.encode_models(models, query, path, tokens))
         except RequestError as error:
             dialect, request_id = openrouter.CHAT_COMPLETIONS, new_request_id()
             status, body = dialect.encode_error(error, request_id)
-            return _json(body, status, reply_headers(dialect, request_id))
+            return json_reply(body, status, reply_headers(dialect, request_id))
 
     async def _tokens(self, sort: str) -> Mapping[str, int]:
         """Give the tokens of each model, if they are to be sorted by them and there is a ledger."""
@@ -131,7 +131,7 @@ class OpenRouterPages:
         found = self._find(http)
         if found is None:
             return _nothing(http)
-        return _json(msgspec.json.encode({"data": openrouter_models.encode_model(found)}))
+        return json_reply(msgspec.json.encode({"data": openrouter_models.encode_model(found)}))
 
     async def endpoints(self, http: Request) -> Response:
         """Show the hosts of one model."""
@@ -139,13 +139,13 @@ class OpenRouterPages:
         if found is None:
             return _nothing(http)
         is_known = self._services.access.knows(http.scope)
-        return _json(openrouter_models.encode_endpoints(found, shows_speed=is_known))
+        return json_reply(openrouter_models.encode_endpoints(found, shows_speed=is_known))
 
     async def providers(self, http: Request) -> Response:
         """List all hosts."""
         del http
         hosts = hosts_of(self._services.catalogue, self._services.embeddings)
-        return _json(openrouter_models.encode_providers(hosts))
+        return json_reply(openrouter_models.encode_providers(hosts))
 
     def _find(self, http: Request) -> ModelListing | None:
         """Find the model of a path, also by an alias or with a variant."""
@@ -159,8 +159,4 @@ class OpenRouterPages:
 
 def _nothing(http: Request) -> Response:
     status, body = no_route_error(http.url.path)
-    return _json(body, status)
-
-
-def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type="application/json")
+    return json_reply(body, status)

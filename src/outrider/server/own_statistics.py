@@ -24,7 +24,7 @@ from outrider.metering.latency import ERROR_PERCENT
 from outrider.server.access import caller_of
 from outrider.server.engine_history import EngineHistory
 from outrider.server.generate import Services
-from outrider.server.same_origin import is_loopback
+from outrider.server.replies import json_reply
 from outrider.storage.opening import Storage
 
 if TYPE_CHECKING:
@@ -80,14 +80,13 @@ class OwnStatisticsApi:
     async def engines(self, http: Request) -> Response:
         """Say what the engines on this machine do."""
         body = msgspec.json.encode(self._history.answer())
-        return Response(body, media_type="application/json")
+        return json_reply(body)
 
     def _query(self, http: Request) -> wire.Query:
         """Read a query; that of a key which infers is about itself."""
         query = wire.read_query(http.query_params, http.headers.get("accept", ""), time.time())
         caller = caller_of(http.scope)
-        is_open = not self._services.access.is_on and is_loopback(self._services.config.host)
-        if is_open or caller.kind == "management":
+        if self._services.access.is_open or caller.kind == "management":
             return query
         if query.key not in (None, caller.key):
             raise Forbidden("this key sees its own statistics only; leave key out", "key")
@@ -114,7 +113,7 @@ class OwnStatisticsApi:
 
 def _reply(body: bytes, query: wire.Query, name: str) -> Response:
     if not query.is_csv:
-        return Response(body, media_type="application/json", headers={"vary": "accept"})
+        return json_reply(body, headers={"vary": "accept"})
     day = time.strftime("%Y-%m-%d", time.gmtime(query.span.last_s))
     headers = {
         "vary": "accept",

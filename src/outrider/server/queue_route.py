@@ -19,6 +19,7 @@ from outrider.dialects.cloudflare_batch import is_poll
 from outrider.errors import OutriderError
 from outrider.server.body import ClientGone, read_body
 from outrider.server.data_entry import DataEntry
+from outrider.server.replies import json_reply
 
 MAX_POLL_BYTES = 1000
 
@@ -57,7 +58,7 @@ class QueueRoute:
     def _refuse(self, error: OutriderError) -> Response:
         status, body = self._dialect.encode_error(error, "")
         headers = {"connection": "close"}
-        return Response(body, status, headers, media_type="application/json")
+        return json_reply(body, status, headers)
 
 
 def wants_queue(query: Mapping[str, str]) -> bool:

@@ -17,6 +17,7 @@ from outrider.metering.statistics import Days, Slice
 from outrider.metering.writer import LedgerWriter
 from outrider.server.access import caller_of
 from outrider.server.generate import Services
+from outrider.server.replies import json_reply
 from outrider.storage.opening import Storage
 
 
@@ -42,7 +43,7 @@ class StatisticsApi:
         hosts = self._hosts()
         host = hosts.get(found.provider)
         names = {name: each.display_name for name, each in hosts.items()}
-        return _json(record.encode_generation(found, names, host.region if host else None))
+        return json_reply(record.encode_generation(found, names, host.region if host else None))
 
     async def activity(self, http: Request) -> Response:
         """Show what each endpoint did on each of the last thirty days."""
@@ -50,7 +51,7 @@ class StatisticsApi:
         days = Days(query.window.first_s, query.window.last_s)
         rows = await self._storage.run(statistics.activity, days, query.key)
         names = {name: host.display_name for name, host in self._hosts().items()}
-        return _json(wire.encode_activity(rows, names, has_workspaces=query.has_workspaces))
+        return json_reply(wire.encode_activity(rows, names, has_workspaces=query.has_workspaces))
 
     async def apps(self, http: Request) -> Response:
         """Rank apps by the tokens they used."""
@@ -58,13 +59,13 @@ class StatisticsApi:
         days = Days(query.window.first_s, query.window.last_s)
         ranked = statistics.trending_apps if query.is_trending else statistics.popular_apps
         apps = await self._storage.run(ranked, days)
-        return _json(wire.encode_apps(apps, query, time.time()))
+        return json_reply(wire.encode_apps(apps, query, time.time()))
 
     async def models(self, http: Request) -> Response:
         """Rank models by tokens, period by period."""
         query = wire.read_models(http.query_params, time.time())
         if query.modality in ("image_output", "audio"):  # no model here has it
-            return _json(wire.encode_models([], query, time.time()))
+            return json_reply(wire.encode_models([], query, time.time()))
         days = Days(query.window.first_s, query.window.last_s)
         part = Slice(
             context_tokens=query.context_tokens,
@@ -77,7 +78,7 @@ class StatisticsApi:
             part,
             lambda day_s: wire.period_begin_s(day_s, query.period),
         )
-        return _json(wire.encode_models(models, query, time.time()))
+        return json_reply(wire.encode_models(models, query, time.time()))
 
     async def tokens_of_models(self, num_days: int) -> dict[str, int]:
         """Give the tokens of each model on the last days, today included."""
@@ -91,7 +92,3 @@ class StatisticsApi:
         entries = self._services.router.catalogue.entries
         hosts = (endpoint.host for entry in entries for endpoint in entry.endpoints)
         return {host.name: host for host in hosts}
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")

@@ -30,6 +30,7 @@ from outrider.server.embeddings import EmbeddingsRoute
 from outrider.server.exchange import new_request_id
 from outrider.server.generate import GenerateRoute, Services
 from outrider.server.listing import listing_of
+from outrider.server.replies import json_reply
 
 PREFIX = "/client/v4/"
 _ACCOUNT = PREFIX + "accounts/{account_id}/ai/"
@@ -74,7 +75,7 @@ class WorkersAiRoutes:
             except ModelNotFound as error:
                 request_id = new_request_id()
                 status, body = WorkersAi().encode_error(error, request_id)
-                return _json(status, body, headers(request_id))
+                return json_reply(body, status, headers(request_id))
         return _edge(200, encode_schema(is_embedding=is_embedding))
 
     async def verify(self, http: Request) -> Response:
@@ -109,8 +110,4 @@ class WorkersAiRoutes:
 
 
 def _edge(status: int, body: bytes) -> Response:
-    return _json(status, body, edge_headers(new_request_id()))
-
-
-def _json(status: int, body: bytes, more: dict[str, str]) -> Response:
-    return Response(body, status, more, media_type="application/json")
+    return json_reply(body, status, edge_headers(new_request_id()))
