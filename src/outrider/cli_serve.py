@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outrider.cli_log import LineWriter
 from outrider.cli_settings import progress_bar, with_settings
 from outrider.config import Configuration, changed
 from outrider.machine import ask_for_files
@@ -106,24 +107,8 @@ def prepare(settings: Configuration) -> tuple[Path, Header]:
         return prepare_model(settings.engine, settings.home, progress)
 
 
-class _Lines(logging.Formatter):
-    """Lines with a time of day, which is written once per second and not per line."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
-        self._second, self._time = -1, ""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """Give the time of a line."""
-        if self._second != int(record.created):
-            self._second, self._time = int(record.created), super().formatTime(record, datefmt)
-        return self._time
-
-
 def _set_up_logging(level: str) -> None:
-    logging.basicConfig(level=level.upper())
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_Lines())
+    logging.basicConfig(level=level.upper(), handlers=[LineWriter()])
     # No line shows these, and each record would look them up.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # The server says the same in its own words; of others only what is wrong matters.
