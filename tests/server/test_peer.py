@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from outrider.server.peer import Peer
 from server.scripted import PATIENCE_S, Running, ScriptedProvider, endless, raw_post
@@ -73,3 +75,18 @@ def test_who_leaves_ends_the_answer(server: Running, provider: ScriptedProvider)
     connection.close()
     assert provider.closed.wait(PATIENCE_S)
     assert provider.num_running == 0
+
+
+def test_an_answered_request_leaves_nothing_to_the_garbage_collector(server: Running) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with server.connect(b"") as connection:
+            found = answers(connection)
+            for _ in range(10):
+                connection.sendall(HEAD + b"\r\n" + WHOLE)
+                assert next(found)
+            left = [each for each in gc.get_objects() if isinstance(each, RequestResponseCycle)]
+            assert len(left) <= 1  # its connection's last
+    finally:
+        gc.enable()

@@ -130,7 +130,7 @@ class Connection(HttpToolsProtocol):
         """Send what is left of an answer at once: what is done after it is nobody's wait."""
         self._outbox.flush()
         if self._peers:
-            self._peers.popleft()
+            self._peers.popleft().release()
         super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -22,23 +22,29 @@ class Peer:
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self.is_gone = False
         self.on_gone: Callable[[], None] | None = None  # called once
-        self._cycle = cycle
+        self._cycle: RequestResponseCycle | None = cycle
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive) -> Peer | None:
         """Give the sender of a request whose messages are the server's own."""
         peer: Any = scope.get(PEER)
-        return peer if isinstance(peer, Peer) and receive == peer._cycle.receive else None
+        if not isinstance(peer, Peer) or peer._cycle is None:
+            return None
+        return peer if receive == peer._cycle.receive else None
 
     def take_body(self) -> bytes | None:
         """Give the body once, if all of it has come."""
         cycle = self._cycle
-        if cycle.more_body or cycle.waiting_for_100_continue or self.is_gone:
+        if cycle is None or cycle.more_body or cycle.waiting_for_100_continue or self.is_gone:
             return None
         body, cycle.body = bytes(cycle.body), bytearray()
         cycle.message_event.clear()
         cycle.flow.resume_reading()  # or nobody would see the client leave
         return body
+
+    def release(self) -> None:
+        """Let go of a request that is answered: it has its peer, so both would wait for the GC."""
+        self._cycle = None
 
     def leave(self) -> None:
         """Tell whoever wants to know that the client has left."""

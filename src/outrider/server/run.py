@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 BACKLOG = 2048
 # How long a thread that writes to the database may keep the loop waiting for the interpreter.
 SWITCH_S = 0.0005
+# Objects that 140 running requests have at once. At Python's own 700 most of what the collector
+# looks at is still in use: it took a tenth of the time of a busy server (docs/LOG.md).
+GC_THRESHOLD = 20_000
 
 OnReady = Callable[[str, str | None], None]  # gets address and model
 
@@ -108,6 +111,7 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
         if not serving.done():
             starting.result()  # raises if the model can't be loaded
             hosting.refresh()
+            gc.set_threshold(GC_THRESHOLD)
             gc.freeze()  # what is there now stays: collecting looks at what requests leave only
             on_ready(address_of(listener), hosting.first_model)
             await serving
