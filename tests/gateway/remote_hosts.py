@@ -9,8 +9,9 @@ from typing import Any
 from outrider.config_providers import Timeouts
 from outrider.dialects.capabilities import Kind
 from outrider.errors import OutriderError, UnsupportedParameter
-from outrider.gateway.remote import Connections, RemoteProvider, Upstream
-from outrider.gateway.upstream import call_of
+from outrider.gateway.connections import Connections
+from outrider.gateway.remote import RemoteProvider
+from outrider.gateway.upstream import Upstream, call_of
 from outrider.types import Event, GenerationRequest, Message
 from upstreams.scripted import Scripted
 

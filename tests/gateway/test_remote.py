@@ -20,7 +20,7 @@ from outrider.errors import (
     ProviderTimeout,
     UnsupportedParameter,
 )
-from outrider.gateway.remote import Connections
+from outrider.gateway.connections import Connections
 from outrider.types import (
     Completed,
     Finished,

@@ -20,8 +20,8 @@ from outrider.errors import (
     ProviderTimeout,
     UnsupportedParameter,
 )
+from outrider.gateway.connections import Connections
 from outrider.gateway.remote_embeddings import RemoteEmbeddings
-from outrider.gateway.remote_reply import Connections
 from outrider.types import EmbeddingRequest, Embeddings
 from upstreams.scripted import Reply, Scripted, native_error, scripted, whole
 from upstreams.vectors import TOKENS, VECTORS, answer, embed, faults, native_faults, packed

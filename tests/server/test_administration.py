@@ -14,8 +14,8 @@ import pytest
 from gateway.remote_hosts import SECRET, Asked
 from outrider.errors import EngineFailed
 from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.connections import Connections
 from outrider.gateway.endpoint import Endpoint, Host
-from outrider.gateway.remote import Connections
 from outrider.types import GenerationRequest
 from server.keyed import bearer, keyed_server
 from server.scripted import MODEL, Running, ScriptedProvider, answer, serving, silent, wait_until

@@ -22,8 +22,10 @@ from metering.books import rows_of
 from outrider.config_providers import Timeouts
 from outrider.errors import ProviderTimeout
 from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.connections import Connections
 from outrider.gateway.endpoint import Endpoint, Host
-from outrider.gateway.remote import Connections, RemoteProvider, Upstream
+from outrider.gateway.remote import RemoteProvider
+from outrider.gateway.upstream import Upstream
 from outrider.metering import writer
 from outrider.routing_types import Price
 from server.scripted import Running, payloads, serving, wait_until
@@ -52,6 +54,7 @@ CUTS = [fault for fault in FAULTS if fault.streamed and fault.name.startswith("c
 OPENROUTER, OPENAI = "/api/v1/chat/completions", "/v1/chat/completions"
 WORKERS_AI = "/client/v4/accounts/a/ai/run/"
 PREFIXES = {OPENROUTER: "m", OPENAI: "n", WORKERS_AI: "o"}  # each wire has models of its own
+ALONE = "p"  # and so has the host that nobody follows: who asks for less is left alone for a while
 UNREACHABLE = {
     "refused": "http://127.0.0.1:1/v1",
     "no-name": "http://no-such-host.invalid/v1",
@@ -71,8 +74,8 @@ class Fleet:
     good: Scripted
     ledger: Connection
 
-    def ask(self, path: str, fault: Fault, **fields: Any) -> Any:
-        model = f"{PREFIXES[path]}{FAULTS.index(fault)}"
+    def ask(self, path: str, fault: Fault, prefix: str = "", **fields: Any) -> Any:
+        model = f"{prefix or PREFIXES[path]}{FAULTS.index(fault)}"
         body = {"messages": [{"role": "user", "content": "Hi"}], "stream": fault.streamed, **fields}
         if path == WORKERS_AI:
             return self.server.ask("POST", path + model, body)
@@ -103,7 +106,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         urls = {"bad": bad.base_url, "good": good.base_url}
         entries = [
             entry(f"{prefix}{number}", urls, connections, limits(fault))
-            for prefix in PREFIXES.values()
+            for prefix in (*PREFIXES.values(), ALONE)
             for number, fault in enumerate(FAULTS)
         ]
         entries += [
@@ -242,7 +245,7 @@ ONLY_BAD = [
 def test_a_request_that_nobody_answered_is_a_row_that_costs_nothing(
     fleet: Fleet, fault: Fault
 ) -> None:
-    reply = fleet.ask(OPENROUTER, fault, provider={"only": ["bad"]})
+    reply = fleet.ask(OPENROUTER, fault, ALONE, provider={"only": ["bad"]})
     assert reply.json()["error"]["code"] == reply.status >= 429
     row = fleet.row(reply)
     assert (row.status, row.finish_reason, row.cost_microusd) == (reply.status, "", 0)

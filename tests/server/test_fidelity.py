@@ -20,7 +20,9 @@ from outrider.dialects import cloudflare, dataoorts, openai, openrouter
 from outrider.dialects.base import Answer, Dialect, Envelope, collect
 from outrider.dialects.capabilities import Kind
 from outrider.errors import EngineFailed, InvalidRequest, OutriderError, UnsupportedParameter
-from outrider.gateway.remote import Connections, RemoteProvider, Upstream
+from outrider.gateway.connections import Connections
+from outrider.gateway.remote import RemoteProvider
+from outrider.gateway.upstream import Upstream
 from outrider.types import (
     Completed,
     Event,

@@ -14,11 +14,11 @@ import pytest
 from outrider.config import ServerConfig
 from outrider.errors import ConfigError
 from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.gateway.connections import Connections
 from outrider.gateway.embeddings import EmbeddingCatalogue, EmbeddingEndpoint
 from outrider.gateway.endpoint import Endpoint, Host
 from outrider.gateway.remote import RemoteProvider
 from outrider.gateway.remote_embeddings import RemoteEmbeddings
-from outrider.gateway.remote_reply import Connections
 from outrider.gateway.upstream import Upstream
 from outrider.routing_types import Price
 from outrider.server.tracing import make_tracing

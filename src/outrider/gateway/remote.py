@@ -12,13 +12,12 @@ from collections.abc import AsyncGenerator, Iterable
 
 from outrider.config_providers import Timeouts
 from outrider.errors import OutriderError, ProviderError
-from outrider.gateway.remote_reply import Connections, RemoteReply
+from outrider.gateway.connections import Connections
+from outrider.gateway.remote_reply import RemoteReply
 from outrider.gateway.upstream import Call, Upstream, call_of
 from outrider.gateway.upstream_errors import told
 from outrider.gateway.upstream_events import EventCheck, events_of
 from outrider.types import Event, GenerationRequest
-
-__all__ = ["Connections", "RemoteProvider", "Upstream"]
 
 MAX_ANSWER_BYTES = 32 << 20
 MAX_STREAM_BYTES = 256 << 20
@@ -43,12 +42,12 @@ class RemoteProvider:
         body = call.encode()
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         check = EventCheck(num_choices, self.name, self.upstream.display_name)
-        answer = _Answer(call, self.upstream.timeouts, check)
+        answer = _Answer(call, self._connections, self.upstream.timeouts, check)
         reply = answer.reply
         try:
-            session, is_stream = self._connections.session(), call.request.stream
+            is_stream = call.request.stream
             headers = self._headers | request.trace_headers
-            kind = await reply.open(session, call.url, body, headers, is_stream=is_stream)
+            kind = await reply.open(call.url, body, headers, is_stream=is_stream)
             answer.begin(kind)
             while not check.is_completed:
                 for event in await answer.read():
@@ -63,8 +62,10 @@ class RemoteProvider:
 class _Answer:
     """The events of one reply, as they are read out of what comes."""
 
-    def __init__(self, call: Call, timeouts: Timeouts, check: EventCheck) -> None:
-        self.reply = RemoteReply(call.dialect, timeouts)
+    def __init__(
+        self, call: Call, connections: Connections, timeouts: Timeouts, check: EventCheck
+    ) -> None:
+        self.reply = RemoteReply(connections, call.dialect, timeouts)
         self._call = call
         self._check = check
         self._decoder = call.dialect.stream_decoder() if call.request.stream else None

@@ -12,8 +12,9 @@ import re
 import msgspec
 
 from outrider.errors import OutriderError, ProviderError, RequestError
+from outrider.gateway.connections import Connections
 from outrider.gateway.prompt_size import estimate_text_tokens
-from outrider.gateway.remote_reply import Connections, RemoteReply
+from outrider.gateway.remote_reply import RemoteReply
 from outrider.gateway.upstream import Upstream
 from outrider.gateway.upstream_embeddings import embedding_call_of
 from outrider.gateway.upstream_errors import told
@@ -39,11 +40,10 @@ class RemoteEmbeddings:
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Give the vectors of a request; see `EmbeddingProvider`."""
         call = embedding_call_of(self.upstream, request)
-        reply = RemoteReply(call.dialect, self.upstream.timeouts)
+        reply = RemoteReply(self._connections, call.dialect, self.upstream.timeouts)
         try:
-            session = self._connections.session()
             headers = self._headers | request.trace_headers
-            kind = await reply.open(session, call.url, call.body, headers)
+            kind = await reply.open(call.url, call.body, headers)
             if kind not in ("", "application/json"):
                 raise ProviderError(f"the answer is of the type {kind[:80]}, not one of this wire")
             body = await reply.whole(HEAD_BYTES + VECTOR_BYTES * len(request.texts))

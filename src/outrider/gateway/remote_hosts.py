@@ -6,10 +6,10 @@ The only place where a secret of the settings is revealed: into the headers of i
 from __future__ import annotations
 
 from outrider.config_providers import ModelConfig, ProviderConfig
+from outrider.gateway.connections import Connections
 from outrider.gateway.hosts import Answering
 from outrider.gateway.remote import RemoteProvider
 from outrider.gateway.remote_embeddings import RemoteEmbeddings
-from outrider.gateway.remote_reply import Connections
 from outrider.gateway.upstream import Upstream
 
 

@@ -1,0 +1,313 @@
+"""Connections to other machines, over real sockets: the same replies as aiohttp reads, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from outrider.gateway import connections, http_connection
+from outrider.gateway.connections import Connections, ConnectTimeout, head_of, target_of
+from outrider.gateway.http_connection import HttpConnection, HttpError
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+LENGTH = HEAD + b"content-length: 5\r\n\r\nhello"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2;a=b\r\nlo\r\n0\r\n\r\n"
+PACKED = gzip.compress(b"hello" * 50)
+GOOD = {
+    "length": LENGTH,
+    "chunked": CHUNKED,
+    "empty": HEAD + b"content-length: 0\r\n\r\n",
+    "continue-first": b"HTTP/1.1 100 Continue\r\n\r\n" + LENGTH,
+    "early-hints": b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + CHUNKED,
+    "error": b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 2\r\n\r\nno",
+    "gzip": HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(PACKED) + PACKED,
+}
+CLOSING = {
+    "until-the-end": HEAD + b"connection: close\r\n\r\nhello",
+    "http-1.0": HEAD.replace(b"1.1", b"1.0") + b"\r\nhello",
+}
+BAD = {
+    "not-http": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "cut-head": HEAD,
+    "cut-body": LENGTH[:-1],
+    "cut-chunks": CHUNKED[:-7],
+    "long-head": HEAD + b"x: " + b"y" * (70 << 10),
+    "long-chunk-line": CHUNKED[:-5] + b"1;" + b"y" * (70 << 10),
+    "two-lengths": HEAD + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
+    "length-and-chunks": HEAD + b"content-length: 5\r\n" + CHUNKED[len(HEAD) :],
+    "other-protocol": b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    "unknown-packing": HEAD + b"content-encoding: br\r\ncontent-length: 5\r\n\r\nhello",
+    "cut-packing": HEAD + b"content-encoding: gzip\r\ncontent-length: 9\r\n\r\n" + PACKED[:9],
+}
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def with_server(script: Script, work: Callable[[str, Connections], Awaitable[Any]]) -> Any:
+    """Run work with the URL of a server that treats each connection as scripted."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await script(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.ensure_future(converse(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    pool = Connections()
+    try:
+        return await asyncio.wait_for(work(f"http://127.0.0.1:{port}/v1", pool), 10)
+    finally:
+        await pool.close()
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def take(reader: asyncio.StreamReader) -> None:
+    """Read a request whose body is `{}`."""
+    await reader.readuntil(b"\r\n\r\n{}")
+
+
+def replying(*pieces: bytes, is_closed: bool = False, num_replies: int = 99) -> Script:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(num_replies):
+            await take(reader)
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                if len(pieces) > 1:
+                    await asyncio.sleep(0.001)
+            if is_closed:
+                return
+
+    return script
+
+
+async def post(pool: Connections, url: str, limit_s: float = 5.0) -> HttpConnection:
+    deadline = asyncio.get_running_loop().time() + limit_s
+    return await pool.post(url, b"{}", {"x-one": "1"}, deadline, 5.0)
+
+
+async def whole(pool: Connections, url: str) -> tuple[int, bytes]:
+    """Give status and body, and the connection back."""
+    connection = await post(pool, url)
+    try:
+        pieces = []
+        while not connection.is_at_end:
+            pieces.append(await connection.read(asyncio.get_running_loop().time() + 5))
+        return connection.status, b"".join(pieces)
+    finally:
+        pool.release(connection)
+
+
+def ask(script: Script, num_requests: int = 1) -> list[tuple[int, bytes]]:
+    async def work(url: str, pool: Connections) -> list[tuple[int, bytes]]:
+        return [await whole(pool, url) for _ in range(num_requests)]
+
+    return asyncio.run(with_server(script, work))
+
+
+@pytest.mark.parametrize("name", [*GOOD, *CLOSING])
+def test_replies_are_read_as_aiohttp_reads_them(name: str) -> None:
+    reply = {**GOOD, **CLOSING}[name]
+
+    async def theirs(url: str, _: Connections) -> tuple[int, bytes]:
+        async with aiohttp.ClientSession() as session, session.post(url, data=b"{}") as response:
+            return response.status, await response.read()
+
+    expected = asyncio.run(with_server(replying(reply, is_closed=True), theirs))
+    assert ask(replying(reply, is_closed=True)) == [expected]
+    pieces = [reply[at : at + 1] for at in range(len(reply))]
+    assert ask(replying(*pieces, is_closed=True)) == [expected]
+
+
+@pytest.mark.parametrize("name", list(GOOD))
+def test_a_connection_is_used_again_after_a_whole_reply(name: str) -> None:
+    num_connections = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        await replying(GOOD[name])(reader, writer)
+
+    replies = ask(script, 3)
+    assert (replies[1:], num_connections) == (replies[:-1], 1)
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_what_is_no_whole_reply_is_an_error(name: str) -> None:
+    with pytest.raises(HttpError):
+        ask(replying(BAD[name], is_closed=True))
+
+
+@pytest.mark.parametrize("reply", [LENGTH + LENGTH, LENGTH + b"x", CHUNKED + LENGTH])
+def test_a_connection_that_goes_on_after_its_reply_is_not_used_again(reply: bytes) -> None:
+    num_connections = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        await replying(reply)(reader, writer)
+
+    async def work(url: str, pool: Connections) -> list[tuple[int, bytes]]:
+        replies = []
+        for _ in range(2):
+            replies.append(await whole(pool, url))
+            await asyncio.sleep(0.02)  # what is too much may come later
+        return replies
+
+    assert asyncio.run(with_server(script, work)) == [(200, b"hello")] * 2
+    assert num_connections == 2
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_not_used() -> None:
+    async def work(url: str, pool: Connections) -> list[tuple[int, bytes]]:
+        replies = []
+        for _ in range(3):
+            replies.append(await whole(pool, url))
+            await asyncio.sleep(0.02)
+        return replies
+
+    script = replying(LENGTH, num_replies=1)
+    assert asyncio.run(with_server(script, work)) == [(200, b"hello")] * 3
+
+
+def test_unused_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "KEPT_S", 0.02)
+    gone = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await take(reader)
+        writer.write(LENGTH)
+        assert await reader.read() == b""
+        gone.set()
+
+    async def work(url: str, pool: Connections) -> None:
+        await whole(pool, url)
+        await gone.wait()
+
+    asyncio.run(with_server(script, work))
+
+
+def test_waits_end_at_their_time_and_the_connection_is_cut() -> None:
+    gone = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await take(reader)
+        writer.write(CHUNKED[:-10])
+        try:
+            await reader.read()
+        finally:
+            gone.set()
+
+    async def work(url: str, pool: Connections) -> None:
+        connection = await post(pool, url)
+        time = asyncio.get_running_loop().time
+        read = b""
+        with pytest.raises(TimeoutError):
+            while True:
+                read += await connection.read(time() + (5 if not read else 0.02))
+        assert read == b"hel"
+        pool.release(connection)
+        await gone.wait()
+
+    asyncio.run(with_server(script, work))
+
+
+def test_what_nobody_reads_is_left_in_the_socket() -> None:
+    body = bytes(8 << 20)
+    reply = HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
+
+    async def work(url: str, pool: Connections) -> None:
+        connection = await post(pool, url)
+        await asyncio.sleep(0.1)
+        assert connection._num_waiting < 2 * http_connection.MAX_WAITING_BYTES
+        num_bytes = 0
+        while not connection.is_at_end:
+            num_bytes += len(await connection.read(asyncio.get_running_loop().time() + 5))
+        assert num_bytes == len(body)
+        pool.release(connection)
+        assert (await whole(pool, url))[1] == body
+
+    asyncio.run(with_server(replying(reply), work))
+
+
+def test_what_unpacks_to_far_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_UNPACKED_BYTES", 1000)
+    packed = gzip.compress(bytes(10_000))
+    head = HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
+    with pytest.raises(HttpError):
+        ask(replying(head + packed, is_closed=True))
+
+
+def test_an_address_that_does_not_answer_costs_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "NEXT_ADDRESS_S", 0.01)
+
+    async def work(url: str, pool: Connections) -> tuple[int, bytes]:
+        loop = asyncio.get_running_loop()
+        look_up, connect = loop.getaddrinfo, loop.sock_connect
+        dead, refusing = ("192.0.2.1", 9), ("127.0.0.1", 1)
+
+        async def several(*names: Any, **fields: Any) -> Any:
+            (found,) = await look_up(*names, **fields)
+            return [(*found[:4], place) for place in (dead, refusing, found[4])]
+
+        async def connect_or_hang(sock: socket.socket, place: Any) -> None:
+            if place == dead:
+                await asyncio.Event().wait()
+            await connect(sock, place)
+
+        monkeypatch.setattr(loop, "getaddrinfo", several)
+        monkeypatch.setattr(loop, "sock_connect", connect_or_hang)
+        return await whole(pool, url)
+
+    assert asyncio.run(with_server(replying(LENGTH), work)) == (200, b"hello")
+
+
+def test_a_connection_that_takes_too_long_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(*names: Any, **fields: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def connect(limit_s: float, connect_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "getaddrinfo", hang)
+        await Connections().post("http://127.0.0.1:1/", b"", {}, loop.time() + limit_s, connect_s)
+
+    with pytest.raises(ConnectTimeout):
+        asyncio.run(connect(5, 0.01))
+    with pytest.raises(TimeoutError) as caught:
+        asyncio.run(connect(0.01, 5))
+    assert not isinstance(caught.value, ConnectTimeout)
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "a\0b"])
+def test_a_header_is_one_line(value: str) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        head_of(target_of("http://h/"), {"authorization": value}, 0)
+
+
+@pytest.mark.parametrize("url", ["ftp://h/", "http:///x", "http://h/a b", "http://h/é", "h/x"])
+def test_only_addresses_of_http_are_asked(url: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        target_of(url)
+
+
+def test_addresses_are_read() -> None:
+    target = target_of("https://[::1]:8443/v1/x?y=1")
+    assert target[:3] == ("::1", 8443, True)
+    assert target.begin == b"POST /v1/x?y=1 HTTP/1.1\r\nhost: [::1]:8443\r\n"
+    assert target_of("http://host")[:3] == ("host", 80, False)
