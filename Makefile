@@ -25,8 +25,7 @@ KERNELS := $(wildcard src/outrider/kernels/*.cpp src/outrider/kernels/*.h)
 
 SHELL := /bin/sh
 .NOTPARALLEL:
-.PHONY: .has-browser browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision bench-web ci clean help llama-server perplexity sanitize serve
-.PHONY: vllm .has-browser browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision ci clean help llama-server perplexity sanitize serve
+.PHONY: vllm .has-browser browser screenshots web setup build test slow clients parity lint fix bench bench-avx2 bench-codecs bench-embeddings bench-gateway bench-kernels bench-serve bench-speculation bench-statistics bench-structured bench-vision bench-web ci clean help llama-server perplexity sanitize serve
 
 help:
 	@echo "make serve    install, fetch a small model and serve it on 127.0.0.1:8000 (PORT=, MODEL=)"
