@@ -91,6 +91,9 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
     starting = asyncio.create_task(hosting.start())
     for _ in range(2):  # one turn for `start`, one for the supervisor, which spawns the process
         await asyncio.sleep(0)
+    # The page's first visitor shan't wait for it. It names the types of all bodies as well: msgspec
+    # learns a type's fields at its first use, and crashes if two threads have that at once.
+    api_document()
     catalogue = hosting.build()
     app = build_app(hosting.settings.server, catalogue, hosting.embeddings, hosting)
     data: DataEntry = app.state.data
@@ -106,7 +109,6 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
     try:
         await data.start()  # no request is answered before its key is known
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        loop.run_in_executor(None, api_document)  # the page's first visitor shan't wait for it
         await asyncio.wait({starting, serving}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             starting.result()  # raises if the model can't be loaded
