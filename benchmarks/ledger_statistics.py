@@ -29,6 +29,7 @@ from sqlalchemy import Connection, select
 
 from outrider.config import ServerConfig
 from outrider.gateway.catalogue import Catalogue, Entry
+from outrider.ledger_types import APP_CATEGORIES
 from outrider.metering.key_store import add_key
 from outrider.metering.keys import make_key, new_secret
 from outrider.server.app import build_app
@@ -144,6 +145,9 @@ async def _migrate(path: Path) -> None:
 def _names(connection: sqlite3.Connection, dice: random.Random) -> None:
     apps = [(n, f"https://app{n}.example", f"App {n}") for n in range(1, NUM_APPS + 1)]
     connection.executemany("INSERT INTO apps VALUES (?, ?, ?)", apps)
+    names = [name for names in APP_CATEGORIES.values() for name in names]
+    said = [(n, name) for n in range(1, NUM_APPS + 1) for name in dice.sample(names, n % 11)]
+    connection.executemany("INSERT INTO app_categories VALUES (?, ?)", said)
     connection.execute("INSERT INTO prices VALUES (1, 'm', 'h', 0, 80000, 300000, 40000, 0, 0)")
     rows = []
     for key in range(NUM_KEYS):
@@ -239,6 +243,8 @@ async def measure(data: Path, rounds: int) -> dict[str, list[float]]:
         f"/api/v1/activity?api_key_hash={5:064x}",
         "/api/v1/datasets/app-rankings",
         "/api/v1/datasets/app-rankings?sort=trending",
+        "/api/v1/datasets/app-rankings?category=coding",
+        "/api/v1/datasets/app-rankings?category=coding&sort=trending",
         f"/api/v1/datasets/app-rankings?{every}",
         "/api/v1/datasets/rankings-daily",
         "/api/v1/datasets/rankings-daily?modality=tool_calling&context_bucket=10K",

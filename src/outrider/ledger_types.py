@@ -106,6 +106,18 @@ class AppTokens(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
 
 
+# What apps say they are, by group. Both kinds of names are OpenRouter's; which category is in
+# which group is our own reading of them, and stands here alone.
+APP_CATEGORIES: dict[str, tuple[str, ...]] = {
+    "coding": (
+        "cli-agent", "ide-extension", "cloud-agent", "programming-app", "native-app-builder",
+    ),
+    "creative": ("creative-writing", "video-gen", "image-gen", "audio-gen"),
+    "productivity": ("writing-assistant", "general-chat", "personal-agent", "legal"),
+    "entertainment": ("roleplay", "game"),
+}  # fmt: skip
+
+
 class ModelTokens(msgspec.Struct, frozen=True, kw_only=True):
     """What one model gave and took in a period."""
 

@@ -86,6 +86,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     io_logging: bool = False  # prompts and answers are kept
     app_url: str = ""  # HTTP-Referer: the identity of an app
     app_title: str = ""
+    app_categories: tuple[str, ...] = ()  # what the app says it is
     user_agent: str = ""
     # Whose files, batches and cached prompts these are: SHA-256 of the token, known or not.
     owner: str = ""

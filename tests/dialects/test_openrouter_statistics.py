@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialects.openrouter_schemas import check
+from dialects.openrouter_schemas import check, document
 from outrider.dialects import openrouter_generation
 from outrider.dialects import openrouter_statistics as wire
 from outrider.dialects.openrouter_statistics import Window, begin_s, period_begin_s
 from outrider.errors import InvalidRequest, UnsupportedParameter
-from outrider.ledger_types import Activity, AppTokens, Generation, ModelTokens
+from outrider.ledger_types import (
+    APP_CATEGORIES,
+    Activity,
+    AppTokens,
+    Generation,
+    ModelTokens,
+)
 from outrider.routing_types import Attempt
 
 NOW_S = datetime(2026, 5, 12, 2, tzinfo=UTC).timestamp()
@@ -141,8 +147,35 @@ def test_apps_are_numbered_through_all_pages() -> None:
     for wrong in ({"limit": "0"}, {"limit": "101"}, {"offset": "-1"}, {"sort": "best"}):
         with pytest.raises(InvalidRequest):
             wire.read_apps(wrong, NOW_S)
-    with pytest.raises(UnsupportedParameter, match="leave category out"):
-        wire.read_apps({"category": "coding"}, NOW_S)
+
+
+def test_apps_can_be_asked_for_by_what_they_say_they_are() -> None:
+    asked = {
+        name: wire.read_apps(query, NOW_S).categories
+        for name, query in {
+            "all": {},
+            "group": {"category": "entertainment"},
+            "one": {"subcategory": "game"},
+            "both": {"category": "entertainment", "subcategory": "game"},
+        }.items()
+    }
+    every = ("roleplay", "game")
+    assert asked == {"all": None, "group": every, "one": ("game",), "both": ("game",)}
+    for wrong, named in (
+        ({"category": "games"}, "'games'; it must be one of coding, creative, productivity"),
+        ({"subcategory": ""}, "''; it must be one of cli-agent, ide-extension"),
+        ({"category": "coding", "subcategory": "game"}, "game isn't in coding, which has cli"),
+    ):
+        with pytest.raises(InvalidRequest, match=named) as caught:
+            wire.read_apps(wrong, NOW_S)
+        assert caught.value.param in wrong
+
+
+def test_groups_and_categories_are_those_that_openrouter_has() -> None:
+    operation = document()["paths"]["/datasets/app-rankings"]["get"]
+    names = {each["name"]: each["schema"] for each in operation["parameters"]}
+    assert set(APP_CATEGORIES) == set(names["category"]["enum"])
+    assert sorted(wire.SUBCATEGORIES) == sorted(names["subcategory"]["enum"])
 
 
 def test_models_beyond_the_fiftieth_are_one_row_at_the_end_of_their_day() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,12 +25,12 @@ ENDED = Closed(status=200, duration_ms=5, provider="p", price=Price(prompt=1), f
 
 def test_a_slot_gives_back_what_was_put_into_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
-    slot = journal.take(opened(session="s", num_images=3))
+    slot = journal.take(opened(session="s", num_images=3, app_categories=("game",)))
     slot.count(COUNTS)
     slot.close(ENDED)
     row = slot.read()
     assert (row.opened, row.counts, row.closed) == (
-        opened(session="s", num_images=3),
+        opened(session="s", num_images=3, app_categories=("game",)),
         COUNTS,
         ENDED,
     )
@@ -112,6 +113,17 @@ def test_a_record_that_was_only_half_written_is_not_believed(tmp_path: Path) -> 
         file.write(b"x")
     (left,) = Journal(path).unfinished()
     assert left.read() is None
+
+
+def test_what_a_version_without_categories_left_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    begun = opened(app_url="https://a", is_streamed=False)
+    *older, categories = msgspec.to_builtins(begun)
+    assert categories == ()
+    slot = Journal(path).take(begun)
+    slot._put(module._OPENED, msgspec.msgpack.encode(older))
+    (left,) = Journal(path).unfinished()
+    assert left.read().opened == begun
 
 
 def test_a_file_that_is_no_journal_is_begun_anew(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, event, func, select
 
 from metering.books import PRICE, Books, empty_database, opened, played, routed, rows_of, with_books
 from outrider.errors import ProviderError
@@ -25,6 +25,7 @@ from outrider.metering.meter import STATUS_CANCELLED
 from outrider.metering.records import Closed, Counts, Row
 from outrider.routing_types import Attempt, Caller, Price
 from outrider.storage.schema import (
+    app_categories,
     app_days,
     apps,
     days,
@@ -41,7 +42,8 @@ NOW_MS = 1_790_000_000_000
 
 
 def row_of(number: int, **fields: Any) -> Row:
-    begun = {key: fields.pop(key) for key in ("key", "app_url", "model") if key in fields}
+    names = ("key", "app_url", "app_categories", "model")
+    begun = {key: fields.pop(key) for key in names if key in fields}
     created_ms = NOW_MS + fields.pop("after_s", 0) * 1000
     counts = Counts(**{key: fields.pop(key) for key in Counts.__struct_fields__ if key in fields})
     values = {"status": 200, "duration_ms": 1, "provider": "p", "price": PRICE, **fields}
@@ -195,6 +197,40 @@ def test_apps_have_their_last_title_and_too_many_of_them_are_counted_as_none(
     )
     assert titles == {"https://a": "T3", "https://b": "T1"}
     assert numbers_of == [0, 1, 2]
+
+
+def test_an_app_has_the_first_ten_categories_that_its_requests_named(tmp_path: Path) -> None:
+    ours, theirs = Numbers(), Numbers()  # of two servers
+    names = [f"c{n:02}" for n in range(14)]
+
+    def add(number: int, numbers: Numbers, *named: str, url: str = "https://a") -> Any:
+        row = row_of(number, app_url=url, app_categories=named)
+        return lambda c: add_rows(c, [row, row_of(100 + number, app_url=url)], numbers)
+
+    *_, found = run(
+        empty_database(tmp_path),
+        add(0, ours, "c00", "c01"),
+        add(1, theirs, "c01", "c02", url="https://b"),
+        add(2, theirs, "c01", "c02"),
+        *(add(n, (ours, theirs)[n % 2], names[n], names[n - 1]) for n in range(3, 14)),
+        add(14, ours, "c13", url=""),  # no app
+        lambda c: c.execute(select(apps.c.url, app_categories.c.category).join(apps)).all(),
+    )
+    assert sorted(name for url, name in found if url == "https://a") == names[:10]
+    assert sorted(name for url, name in found if url == "https://b") == names[1:3]
+
+
+def test_categories_that_are_known_ask_the_database_nothing(tmp_path: Path) -> None:
+    numbers, asked = Numbers(), list[str]()
+
+    def add(connection: Connection) -> None:
+        event.listen(connection, "before_cursor_execute", lambda *said: asked.append(said[2]))
+        for number in range(3):
+            row = row_of(number, app_url="https://a", app_categories=("game",))
+            add_rows(connection, [row], numbers)
+
+    run(empty_database(tmp_path), add)
+    assert sum("app_categories" in statement for statement in asked) == 2  # read and written once
 
 
 def test_what_the_database_does_not_take_waits_in_the_journal(

@@ -24,7 +24,8 @@ FIRST_S = 20_000 * DAY_S
 
 def row_on(day: int, tokens: int, **fields: Any) -> Row:
     """Give a request of a day whose prompt has so many tokens."""
-    begun = {k: fields.pop(k) for k in ("model", "key", "app_url", "num_images") if k in fields}
+    names = ("model", "key", "app_url", "app_categories", "num_images")
+    begun = {k: fields.pop(k) for k in names if k in fields}
     title = {"app_title": begun["app_url"].upper()} if "app_url" in begun else {}
     cost = fields.pop("cost_microusd", 0)
     number = fields.pop("number", f"{day}-{tokens}-{begun}-{fields}")
@@ -105,6 +106,30 @@ def test_apps_are_ranked_by_tokens_and_by_growth_over_three_times_before(tmp_pat
     assert popular[0] == AppTokens(app=1, title="HTTPS://EVEN", requests=2, tokens=200)
     assert [app.title for app in popular] == ["HTTPS://EVEN", "HTTPS://NEW", "HTTPS://OLD"]
     assert [app.title for app in trending] == ["HTTPS://NEW"]
+
+
+def test_apps_of_some_categories_are_ranked_with_all_of_their_requests(tmp_path: Path) -> None:
+    named = {"https://cli": ("cli-agent",), "https://both": ("cli-agent", "game"), "https://x": ()}
+    rows = [row_on(0, 50, app_url=url) for url in named]
+    rows += [row_on(6, 9, app_url=url, app_categories=of) for url, of in named.items()]
+    rows += [row_on(7, 1, app_url="https://both"), row_on(7, 1_000)]
+
+    def ranked(rank: Any, categories: tuple[str, ...] | None) -> Any:
+        return lambda c: [(a.title[8:], a.tokens) for a in rank(c, days(6, 7), categories)]
+
+    popular, trending = statistics.popular_apps, statistics.trending_apps
+    every, agents, either, games, nobody = ask(
+        tmp_path,
+        rows,
+        ranked(popular, None),
+        ranked(popular, ("cli-agent",)),
+        ranked(popular, ("cli-agent", "game")),
+        ranked(trending, ("game",)),
+        ranked(popular, ("legal",)),
+    )
+    assert every == [("BOTH", 10), ("CLI", 9), ("X", 9)]
+    assert agents == either == [("BOTH", 10), ("CLI", 9)]
+    assert (games, nobody) == ([], [])  # it used more before
 
 
 @pytest.mark.parametrize(

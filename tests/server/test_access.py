@@ -169,6 +169,28 @@ def test_apps_name_themselves(headers: dict[str, str], app: tuple[str, str]) -> 
     assert (caller.app_url, caller.app_title, caller.user_agent) == (*app, "client/1")
 
 
+@pytest.mark.parametrize(
+    ("header", "categories"),
+    [
+        ("cli-agent", ("cli-agent",)),
+        (" game ,no-such,legal,roleplay", ("game", "legal")),
+        ("game,game,legal", ("game", "legal")),
+        ("CLI-agent,\u00e9,,", ()),
+        ("x," * 10_000 + "game", ()),  # not all of it is looked at
+    ],
+    ids=["one", "two of four", "twice", "unknown", "long"],
+)
+def test_apps_say_what_they_are(header: str, categories: tuple[str, ...]) -> None:
+    caller = access("off").admit(scope(x_openrouter_categories=header))
+    assert caller.app_categories == categories
+
+
+def test_a_list_of_categories_may_come_in_several_lines() -> None:
+    lines = scope(x_openrouter_categories="game")
+    lines["headers"] += scope(x_openrouter_categories="legal,roleplay")["headers"]
+    assert access("off").admit(lines).app_categories == ("game", "legal")
+
+
 def test_the_owner_of_a_batch_needs_a_good_key_while_it_runs() -> None:
     gate = access("on", secret_key("s", allowed_models=("m",)), secret_key("t", is_disabled=True))
     assert gate.batch_caller(id_of("s")).allowed_models == ("m",)

@@ -18,6 +18,7 @@ BODY = {
     "session_id": "talk",
 }
 APP = {"http-referer": "https://app.example/page?q=1", "x-title": "App"}
+APPS = "/api/v1/datasets/app-rankings"
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,23 @@ def test_rankings_are_for_every_key_and_go_up_to_today_if_that_is_asked(server: 
     assert int(model["total_tokens"]) % 9 == 0
     only = f"{today}&modality=audio"
     assert get(server, f"/api/v1/datasets/rankings-daily{only}", "infer").json()["data"] == []
-    assert get(server, "/api/v1/datasets/app-rankings?category=coding", "infer").status == 400
     assert get(server, "/api/v1/datasets/rankings-daily", "").status == 401
+
+
+def test_apps_are_ranked_within_what_they_say_they_are(server: Running) -> None:
+    headers = {**APP, "x-openrouter-categories": "ide-extension, unheard-of"}
+    generation_id = answered(server, **headers)
+    answered(server, **{"x-openrouter-categories": "game"})  # no app
+    created = get(server, f"/api/v1/generation?id={generation_id}", "infer").json()["data"]
+    today = f"{APPS}?end_date={created['created_at'][:10]}"
+    for wanted in ("category=coding", "subcategory=ide-extension"):
+        (app,) = get(server, f"{today}&{wanted}", "infer").json()["data"]
+        assert app["app_name"] == "App"
+    for other in ("category=entertainment", "subcategory=cli-agent"):
+        assert get(server, f"{today}&{other}", "infer").json()["data"] == []
+    refused = get(server, f"{APPS}?category=cooking", "infer")
+    assert refused.status == 400
+    assert "'cooking'; it must be one of coding, creative" in refused.json()["error"]["message"]
 
 
 def test_the_catalogue_can_be_asked_for_by_key_by_use_and_as_a_feed(server: Running) -> None:

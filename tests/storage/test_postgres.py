@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from outrider.metering.contents import find_content, save_contents
 from outrider.metering.facets import KINDS
 from outrider.metering.key_store import add_key, all_keys, revoke_key
 from outrider.metering.ledger import Numbers, add_rows
+from outrider.metering.records import Row
 from outrider.metering.statistics import Days, Slice
 from outrider.storage.conversations import find_conversation, list_conversations, put_conversation
 from outrider.storage.database import Database
 from outrider.storage.migration import current, migrate
 from outrider.storage.opening import open_storage
 from outrider.storage.postgres import PostgresServer
-from outrider.storage.schema import HEAD, facet_hours, hours, metadata
+from outrider.storage.schema import HEAD, app_categories, facet_hours, hours, metadata
 from server.keyed import secret_key
 from server.scripted import wait_until
 from server.test_spending import COST, chat, own, serve
@@ -102,12 +104,12 @@ def test_servers_that_start_together_migrate_once(url: str) -> None:
 def test_the_ledger_and_what_is_read_out_of_it_are_the_same_there(url: str) -> None:
     rows = [
         row_of(n, key="k", prompt_tokens=10**9, completion_tokens=n, cost_microusd=3, price=PRICE,
-               app_url="https://a", after_s=n * 1000)
+               app_url="https://a", app_categories=("game",), after_s=n * 1000)
         for n in range(5)
     ]  # fmt: skip
     day_s = opened().created_ms // 1000 // DAY_S * DAY_S
     days = Days(day_s - DAY_S, day_s + DAY_S)
-    added, again, ledger, found, activity, apps, trend, models = run(
+    added, again, ledger, found, activity, apps, trend, games, others, models = run(
         url,
         lambda c: add_rows(c, rows, Numbers()),
         lambda c: add_rows(c, rows, Numbers()),
@@ -116,13 +118,16 @@ def test_the_ledger_and_what_is_read_out_of_it_are_the_same_there(url: str) -> N
         lambda c: statistics.activity(c, days, "k"),
         lambda c: statistics.popular_apps(c, days),
         lambda c: statistics.trending_apps(c, days),
+        lambda c: statistics.popular_apps(c, days, ("game", "roleplay")),
+        lambda c: statistics.trending_apps(c, days, ("legal",)),
         lambda c: statistics.model_tokens(c, days, Slice(has_images=False), lambda _: day_s),
     )
     assert (added, again, len(ledger)) == (5, 0, 5)
     assert (found.id, found.prompt_tokens, found.app_url) == ("gen-3", 10**9, "https://a")
     total = 5 * 10**9 + 10
     assert sum(row.prompt_tokens + row.completion_tokens for row in activity) == total
-    assert apps == trend == [AppTokens(app=1, title="", requests=5, tokens=total)]
+    assert apps == trend == games == [AppTokens(app=1, title="", requests=5, tokens=total)]
+    assert others == []
     assert [row.tokens for row in models] == [total]
 
 
@@ -182,6 +187,26 @@ def test_two_servers_add_to_the_same_sums(url: str) -> None:
     assert sum(sums) == 80
     assert sum(of_facets) == 80 * len(KINDS)
     assert len(sums) == 3
+
+
+def test_two_servers_that_name_categories_at_once_keep_to_ten_for_an_app(url: str) -> None:
+    def named(number: int, first: int, count: int) -> Row:
+        categories = tuple(f"c{n:02}" for n in range(first, first + count))
+        return row_of(number, app_url="https://a", app_categories=categories)
+
+    def is_waiting() -> bool:
+        query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return run(url, lambda c: c.scalar(query)) != [0]
+
+    run(url, lambda c: add_rows(c, [named(0, 0, 1)], Numbers()))
+    with PostgresServer(url).connect() as first, ThreadPoolExecutor(1) as pool:
+        add_rows(first, [named(1, 1, 7)], Numbers())
+        second = pool.submit(run, url, lambda c: add_rows(c, [named(2, 5, 8)], Numbers()))
+        wait_until(lambda: is_waiting() or second.done())
+        first.commit()
+        second.result()
+    (found,) = run(url, lambda c: sorted(c.scalars(select(app_categories.c.category))))
+    assert found == [f"c{n:02}" for n in range(10)]
 
 
 def test_a_connection_that_was_lost_is_made_again(server: Cluster, url: str) -> None:

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from outrider.dialects.openrouter import usd
 from outrider.dialects.openrouter_keys import WORKSPACE, check_workspace
 from outrider.errors import InvalidRequest, UnsupportedParameter
-from outrider.ledger_types import DAY_S, Activity, AppTokens, ModelTokens
+from outrider.ledger_types import APP_CATEGORIES, DAY_S, Activity, AppTokens, ModelTokens
 
 FLOOR = date(2025, 1, 1)
 NUM_DAYS = 30
@@ -26,6 +26,7 @@ NUM_MODELS = 50  # of each period; the rest is one row
 OTHER = "other"
 
 CONTEXT_BUCKETS = {"1K": 10**3, "10K": 10**4, "100K": 10**5, "1M": 10**6, "10M": 10**7}
+SUBCATEGORIES = tuple(name for names in APP_CATEGORIES.values() for name in names)
 MODALITIES = ("text", "image", "image_output", "audio", "tool_calling")
 
 Period = Literal["day", "week", "month"]
@@ -132,6 +133,7 @@ class AppQuery(NamedTuple):
     is_trending: bool
     offset: int
     limit: int
+    categories: tuple[str, ...] | None  # of what apps say they are; None: anything
 
 
 class ModelQuery(NamedTuple):
@@ -165,11 +167,12 @@ def read_activity(query: Mapping[str, str], now_s: float) -> ActivityQuery:
 
 def read_apps(query: Mapping[str, str], now_s: float) -> AppQuery:
     """Read which apps are wanted; raises `InvalidRequest`."""
-    _refuse(query, ("category", "subcategory"), "apps have no categories here")
+    categories = _read_categories(query)
     sort = _one_of(query, "sort", ("popular", "trending"))
     offset = _whole_number(query, "offset", 0, 0)
     limit = _whole_number(query, "limit", DEFAULT_APPS, 1)
-    return AppQuery(read_window(query, now_s), sort == "trending", offset, limit)
+    window = read_window(query, now_s)
+    return AppQuery(window, sort == "trending", offset, limit, categories)
 
 
 def read_models(query: Mapping[str, str], now_s: float) -> ModelQuery:
@@ -282,8 +285,24 @@ def _date(query: Mapping[str, str], name: str, default: date | None = None) -> d
 def _one_of(query: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
     text = query.get(name, "")
     if name in query and text not in allowed:
-        raise InvalidRequest(f"{name} must be one of {', '.join(allowed)}", name)
+        raise InvalidRequest(
+            f"{name} is {text[:50]!r}; it must be one of {', '.join(allowed)}", name
+        )
     return text
+
+
+def _read_categories(query: Mapping[str, str]) -> tuple[str, ...] | None:
+    group = _one_of(query, "category", tuple(APP_CATEGORIES))
+    subcategory = _one_of(query, "subcategory", SUBCATEGORIES)
+    if not subcategory:
+        return APP_CATEGORIES[group] if group else None
+    if group and subcategory not in APP_CATEGORIES[group]:
+        raise InvalidRequest(
+            f"{subcategory} isn't in {group}, which has {', '.join(APP_CATEGORIES[group])}; "
+            "leave category out",
+            "subcategory",
+        )
+    return (subcategory,)
 
 
 def _refuse(query: Mapping[str, str], names: tuple[str, ...], reason: str) -> None:

@@ -22,6 +22,7 @@ from outrider.metering.records import Row
 from outrider.metering.upserts import add_to, number_of
 from outrider.routing_types import Price
 from outrider.storage.schema import (
+    app_categories,
     app_days,
     apps,
     days,
@@ -33,6 +34,7 @@ from outrider.storage.schema import (
 )
 
 MAX_APPS = 10_000  # later ones are counted as none: anybody can send any referer
+MAX_CATEGORIES = 10  # of an app, as on OpenRouter: the first that it named
 CONTEXT_TOKENS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 # Of one statement for SQLite, whose driver gives up the interpreter's lock once per statement.
 ROWS_PER_STATEMENT = 64
@@ -57,6 +59,7 @@ class Numbers:
     """Numbers of names and prices that are in the database; void after a transaction failed."""
 
     apps: dict[str, tuple[int, str]] = field(default_factory=dict)  # number and title
+    categories: dict[int, set[str]] = field(default_factory=dict)  # of those that named some
     series: dict[SeriesKey, int] = field(default_factory=dict)
     prices: dict[tuple[str, str], tuple[int, Price]] = field(default_factory=dict)
     facets: FacetNumbers = field(default_factory=dict)
@@ -70,9 +73,7 @@ def add_rows(connection: Connection, rows: Iterable[Row], numbers: Numbers) -> i
     added = list(wanted.values())
     if not added:
         return 0
-    # In the same order on every server, else two of them could wait for each other in a circle.
-    by_url = {row.opened.app_url: row for row in added}  # the last one has the title
-    apps_of = {url: _app_number(connection, by_url[url], numbers) for url in sorted(by_url)}
+    apps_of = _find_apps(connection, added, numbers)
     app_numbers = [apps_of[row.opened.app_url] for row in added]
     keys = [_series_key(row, app) for row, app in zip(added, app_numbers, strict=True)]
     known_series = {key: _series_number(connection, key, numbers) for key in sorted(set(keys))}
@@ -145,6 +146,43 @@ def _insert_many(num_rows: int) -> str:
     """Give SQLite's statement that inserts so many rows."""
     row = f"({', '.join('?' * len(COLUMNS))})"
     return f"INSERT INTO generations ({', '.join(COLUMNS)}) VALUES {', '.join([row] * num_rows)}"
+
+
+def _find_apps(connection: Connection, rows: Sequence[Row], numbers: Numbers) -> dict[str, int]:
+    """Give the numbers of apps by their URLs; titles and categories become what rows say."""
+    by_url = {row.opened.app_url: row for row in rows}  # the last one has the title
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        if row.opened.app_categories:
+            named.setdefault(row.opened.app_url, []).extend(row.opened.app_categories)
+    found: dict[str, int] = {}
+    # In the same order on every server, else two of them could wait for each other in a circle.
+    for url in sorted(by_url):
+        found[url] = number = _app_number(connection, by_url[url], numbers)
+        if number and url in named:
+            _add_categories(connection, number, named[url], numbers.categories)
+    return found
+
+
+def _add_categories(
+    connection: Connection, app: int, named: Sequence[str], known: dict[int, set[str]]
+) -> None:
+    """Add what an app says it is, as far as there is room; mostly that is known already."""
+    before = known.get(app, set())
+    if len(before) >= MAX_CATEGORIES or before.issuperset(named):
+        return
+    # Locked, so that servers don't add to the same app at once; not against the sums, which
+    # refer to it. SQLite has one writer anyway.
+    lock = select(apps.c.number).where(apps.c.number == app).with_for_update(key_share=True)
+    connection.execute(lock)
+    of_app = select(app_categories.c.category).where(app_categories.c.app == app)
+    found = set(connection.scalars(of_app))
+    new = [name for name in dict.fromkeys(named) if name not in found]
+    new = new[: MAX_CATEGORIES - len(found)]
+    if new:
+        values = [{"app": app, "category": name} for name in new]
+        connection.execute(app_categories.insert(), values)
+    known[app] = found.union(new)
 
 
 def _app_number(connection: Connection, row: Row, numbers: Numbers) -> int:

@@ -37,6 +37,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     session: str = ""
     num_images: int = 0
     is_streamed: bool = False
+    app_categories: tuple[str, ...] = ()  # after all that older journals have
 
 
 class Counts(msgspec.Struct, kw_only=True, array_like=True):

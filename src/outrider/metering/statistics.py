@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from outrider.metering.pricing import MILLION
 from outrider.routing_types import Attempt
 from outrider.storage.opening import Storage
 from outrider.storage.schema import (
+    app_categories,
     app_days,
     apps,
     days,
@@ -113,8 +114,10 @@ def activity(connection: Connection, when: Days, key: str | None) -> list[Activi
     return sorted(rows, key=lambda row: (-row.day_s, row.model, row.provider))
 
 
-def popular_apps(connection: Connection, when: Days) -> list[AppTokens]:
-    """Give the apps by the tokens they used, most first."""
+def popular_apps(
+    connection: Connection, when: Days, categories: Collection[str] | None = None
+) -> list[AppTokens]:
+    """Give the apps by the tokens they used, most first: of some categories, or all."""
     tokens = func.sum(app_days.c.tokens)
     query = (
         select(
@@ -128,18 +131,23 @@ def popular_apps(connection: Connection, when: Days) -> list[AppTokens]:
         .group_by(app_days.c.app, apps.c.title)
         .order_by(tokens.desc(), app_days.c.app)
     )
+    if categories is not None:
+        named = select(app_categories.c.app).where(app_categories.c.category.in_(categories))
+        query = query.where(app_days.c.app.in_(named))
     return [AppTokens(**_whole(row._mapping)) for row in connection.execute(query)]
 
 
-def trending_apps(connection: Connection, when: Days) -> list[AppTokens]:
+def trending_apps(
+    connection: Connection, when: Days, categories: Collection[str] | None = None
+) -> list[AppTokens]:
     """Give the apps that grow, by how much they used beyond the mean of three times before."""
     earlier: dict[int, int] = {}
     before = when
     for _ in range(3):
         before = before.before()
-        for used in popular_apps(connection, before):
+        for used in popular_apps(connection, before, categories):
             earlier[used.app] = earlier.get(used.app, 0) + used.tokens
-    now = popular_apps(connection, when)
+    now = popular_apps(connection, when, categories)
     growth = {used.app: 3 * used.tokens - earlier.get(used.app, 0) for used in now}
     growing = [used for used in now if growth[used.app] > 0]
     return sorted(growing, key=lambda used: (-growth[used.app], used.app))

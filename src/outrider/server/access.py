@@ -19,6 +19,7 @@ from starlette.types import Scope
 
 from outrider.config import ServerConfig
 from outrider.errors import ConfigError, Forbidden, StorageError, Unauthorized
+from outrider.ledger_types import APP_CATEGORIES
 from outrider.metering.budgets import Budgets
 from outrider.metering.keyring import Clock, Ending, Keyring
 from outrider.metering.keys import Key, id_of
@@ -34,6 +35,8 @@ Need = Literal["nothing", "any", "inference", "management", "managing", "adminis
 
 SYNC_S = 1.0  # how old the keys in memory may be
 MAX_APP_CHARS = 200
+MAX_CATEGORIES = 2  # of an app in one request, as on OpenRouter
+MAX_NAMED = 20  # categories that are looked at
 CALLER = "outrider.caller"  # in the scope of a request
 
 # What a path needs. "managing" is needed even where keys aren't asked for, "administering" where
@@ -97,6 +100,7 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/outrider/v1/statistics/", "any"),  # of one's own requests
 )
 OWN_PREFIX = "/outrider/v1/"
+_CATEGORIES = {name.encode(): name for names in APP_CATEGORIES.values() for name in names}
 
 
 _OF_MANAGERS: tuple[Need, ...] = ("management", "managing", "administering")
@@ -121,7 +125,7 @@ class Access:
         need = need_of(scope["path"])
         if need == "nothing":
             return Caller()
-        token, app_url, app_title, user_agent = _read(scope["headers"])
+        token, app_url, app_title, app_categories, user_agent = _read(scope["headers"])
         owner = id_of(token) if token else ""
         key = self.keyring.use(owner) if owner else None
         if key is not None:
@@ -142,6 +146,7 @@ class Access:
             io_logging=key is not None and key.io_logging,
             app_url=app_url,
             app_title=app_title,
+            app_categories=app_categories,
             user_agent=user_agent,
             owner=owner,
         )
@@ -256,9 +261,10 @@ def _unknown(token: str) -> Unauthorized:
     return Unauthorized("Missing Authentication header; send authorization: Bearer and a key")
 
 
-def _read(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, str, str]:
-    """Give the bearer token, the app's URL and title, and the client's name."""
+def _read(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, str, tuple[str, ...], str]:
+    """Give the bearer token, the app's URL, title and categories, and the client's name."""
     token = url = title = agent = ""
+    categories: tuple[str, ...] = ()
     for name, value in headers:
         if name == b"authorization":
             scheme, _, rest = value.decode("latin-1").partition(" ")
@@ -269,9 +275,17 @@ def _read(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, str, str]:
             title = _shown(value)
         elif name == b"user-agent":
             agent = _shown(value)
+        elif name == b"x-openrouter-categories":
+            categories = (*categories, *_categories(value))[:MAX_CATEGORIES]
     if url and not title and urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1"):
         url = ""  # as OpenRouter: a page on the caller's own machine is an app only with a title
-    return token, url, title, agent
+    return token, url, title, categories, agent
+
+
+def _categories(value: bytes) -> tuple[str, ...]:
+    """Give the first categories of a list that are known; as OpenRouter, others are dropped."""
+    named = (_CATEGORIES.get(part.strip()) for part in value.split(b",", MAX_NAMED))
+    return tuple(dict.fromkeys(name for name in named if name))[:MAX_CATEGORIES]
 
 
 def _shown(value: bytes) -> str:

@@ -91,6 +91,7 @@ def opened_of(exchange: Exchange, request: Wanted) -> Opened:
         key=caller.key,
         app_url=app_url,
         app_title=app_title,
+        app_categories=caller.app_categories if app_url else (),
         user_agent=cut(caller.user_agent),
         session=cut(exchange.session),
         num_images=num_images,

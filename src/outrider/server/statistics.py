@@ -58,7 +58,7 @@ class StatisticsApi:
         query = wire.read_apps(http.query_params, time.time())
         days = Days(query.window.first_s, query.window.last_s)
         ranked = statistics.trending_apps if query.is_trending else statistics.popular_apps
-        apps = await self._storage.run(ranked, days)
+        apps = await self._storage.run(ranked, days, query.categories)
         return json_reply(wire.encode_apps(apps, query, time.time()))
 
     async def models(self, http: Request) -> Response:

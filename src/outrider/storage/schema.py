@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0006"  # the newest migration
+HEAD = "0007"  # the newest migration
 
 metadata = MetaData()
 
@@ -128,6 +128,15 @@ apps = Table(
     Column("number", _Number, primary_key=True),
     Column("url", String, nullable=False, unique=True),
     Column("title", String, nullable=False),
+)
+
+# What apps say they are.
+app_categories = Table(
+    "app_categories",
+    metadata,
+    Column("app", BigInteger, ForeignKey("apps.number"), primary_key=True),
+    Column("category", String, primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 prices = Table(
