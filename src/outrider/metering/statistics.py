@@ -37,9 +37,9 @@ class Days:
         """How many there are."""
         return (self.last_s - self.first_s) // DAY_S + 1
 
-    def before(self) -> Days:
-        """Give as many days, just before these."""
-        return Days(self.first_s - self.count * DAY_S, self.first_s - DAY_S)
+    def before(self, times: int) -> Days:
+        """Give so many times as many days, just before these."""
+        return Days(self.first_s - times * self.count * DAY_S, self.first_s - DAY_S)
 
     def hold(self, begin: ColumnElement[int]) -> ColumnElement[bool]:
         """Give the condition that a day is one of these."""
@@ -118,22 +118,18 @@ def popular_apps(
     connection: Connection, when: Days, categories: Collection[str] | None = None
 ) -> list[AppTokens]:
     """Give the apps by the tokens they used, most first: of some categories, or all."""
-    tokens = func.sum(app_days.c.tokens)
-    query = (
-        select(
-            app_days.c.app,
-            apps.c.title,
-            func.sum(app_days.c.requests).label("requests"),
-            tokens.label("tokens"),
-        )
-        .join(apps, app_days.c.app == apps.c.number)
-        .where(when.hold(app_days.c.begin_s))
-        .group_by(app_days.c.app, apps.c.title)
-        .order_by(tokens.desc(), app_days.c.app)
-    )
+    # Titles are looked up for the sums, not for each day: texts are slow to group by.
+    amounts = [func.sum(app_days.c[name]).label(name) for name in ("requests", "tokens")]
+    summed = select(app_days.c.app, *amounts).where(when.hold(app_days.c.begin_s))
     if categories is not None:
         named = select(app_categories.c.app).where(app_categories.c.category.in_(categories))
-        query = query.where(app_days.c.app.in_(named))
+        summed = summed.where(app_days.c.app.in_(named))
+    sums = summed.group_by(app_days.c.app).subquery()
+    query = (
+        select(sums.c.app, apps.c.title, sums.c.requests, sums.c.tokens)
+        .join(apps, sums.c.app == apps.c.number)
+        .order_by(sums.c.tokens.desc(), sums.c.app)
+    )
     return [AppTokens(**_whole(row._mapping)) for row in connection.execute(query)]
 
 
@@ -141,12 +137,8 @@ def trending_apps(
     connection: Connection, when: Days, categories: Collection[str] | None = None
 ) -> list[AppTokens]:
     """Give the apps that grow, by how much they used beyond the mean of three times before."""
-    earlier: dict[int, int] = {}
-    before = when
-    for _ in range(3):
-        before = before.before()
-        for used in popular_apps(connection, before, categories):
-            earlier[used.app] = earlier.get(used.app, 0) + used.tokens
+    before = popular_apps(connection, when.before(3), categories)
+    earlier = {used.app: used.tokens for used in before}
     now = popular_apps(connection, when, categories)
     growth = {used.app: 3 * used.tokens - earlier.get(used.app, 0) for used in now}
     growing = [used for used in now if growth[used.app] > 0]
