@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,15 +66,19 @@ def test_a_warning_is_written_at_once_with_what_came_before_it(
     asyncio.run(main())
 
 
-def test_a_line_of_another_thread_is_written_at_once(log: tuple[logging.Logger, Path]) -> None:
+def test_a_line_of_another_thread_waits_only_if_a_loop_will_come(
+    log: tuple[logging.Logger, Path],
+) -> None:
     logger, path = log
 
     async def main() -> None:
-        logger.info("one")
-        thread = threading.Thread(target=logger.info, args=("two",))
-        thread.start()
-        thread.join()
-        assert words(path) == ["INFO one", "INFO two"]
+        await asyncio.to_thread(logger.info, "one")
+        assert words(path) == ["INFO one"]
+        logger.info("two")
+        await asyncio.to_thread(logger.info, "three")
+        assert words(path) == ["INFO one"]
+        await asyncio.sleep(3 * KEPT_S)
+        assert words(path) == ["INFO one", "INFO two", "INFO three"]
 
     asyncio.run(main())
 

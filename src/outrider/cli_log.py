@@ -52,14 +52,13 @@ class LineWriter(logging.StreamHandler[TextIO]):
             super().flush()
 
     def _plan(self) -> bool:
-        """Say whether this thread's loop comes back to it; others have none."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return False
+        """Say whether a loop comes back to it: one that has planned to, or this thread's."""
         if not self._is_planned:
+            try:
+                asyncio.get_running_loop().call_later(KEPT_S, self._write_planned)
+            except RuntimeError:  # this thread has none
+                return False
             self._is_planned = True
-            loop.call_later(KEPT_S, self._write_planned)
         return True
 
     def _write_planned(self) -> None:

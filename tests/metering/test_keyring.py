@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from metering.clock import Clock
 from metering.test_keys import key
-from outrider.errors import Unauthorized
+from outrider.errors import OutriderError, Unauthorized
 from outrider.metering.keyring import Keyring
 
 
@@ -32,45 +30,52 @@ def test_a_key_is_found_by_its_id_until_it_can_not_be_used() -> None:
 
 
 def test_what_runs_on_a_key_is_ended_with_it_and_nothing_else_is() -> None:
-    async def main() -> None:
-        ring = Keyring(Clock())
-        good, bad = key("good"), key("bad")
-        ring.replace([good, bad])
-        with ring.lease(good.id) as safe, ring.lease("") as free, ring.lease(bad.id) as one:
-            with ring.lease(bad.id) as two:
-                ring.replace([good, key("bad", deleted_s=1)])
-                assert "was revoked" in (await one).message
-                assert "was revoked" in (await two).message
-            ring.replace([good, key("bad", deleted_s=1)])  # told once is enough
-            assert not safe.done()
-            assert not free.done()
-
-    asyncio.run(main())
+    ring = Keyring(Clock())
+    good, bad = key("good"), key("bad")
+    ring.replace([good, bad])
+    told: list[OutriderError] = []
+    with ring.lease(good.id) as safe, ring.lease("") as free, ring.lease(bad.id) as one:
+        one.on_end = told.append
+        with ring.lease(bad.id) as two:
+            ring.replace([good, key("bad", deleted_s=1)])
+            assert one.error is not None
+            assert two.error is not None
+            assert "was revoked" in two.error.message
+        ring.replace([good, key("bad", deleted_s=1)])
+        assert told == [one.error], "once is enough"
+        assert (safe.error, free.error) == (None, None)
 
 
 def test_what_runs_when_a_key_expires_is_ended_at_the_next_look() -> None:
-    async def main() -> None:
-        clock = Clock()
-        ring = Keyring(clock)
-        dying = key("dying", expires_s=1005)
-        ring.replace([dying])
-        with ring.lease(dying.id) as ending:
-            ring.end_faulty()
-            assert not ending.done()
-            clock.now_s = 1005.0
-            ring.end_faulty()
-            assert "has expired" in ending.result().message
+    clock = Clock()
+    ring = Keyring(clock)
+    dying = key("dying", expires_s=1005)
+    ring.replace([dying])
+    with ring.lease(dying.id) as lease:
+        ring.end_faulty()
+        assert lease.error is None
+        clock.now_s = 1005.0
+        ring.end_faulty()
+        assert lease.error is not None
+        assert "has expired" in lease.error.message
 
-    asyncio.run(main())
+
+def test_a_lease_that_is_over_is_told_nothing() -> None:
+    ring = Keyring(Clock())
+    ring.replace([key()])
+    with ring.lease(key().id) as lease:
+        pass
+    ring.replace([])
+    ring.replace([key(deleted_s=1)])
+    assert lease.error is None
 
 
 def test_a_ring_forgets_leases_that_are_over() -> None:
-    async def main() -> None:
-        ring = Keyring(Clock())
-        ring.replace([key()])
-        for _ in range(3):
-            with ring.lease(key().id), ring.lease(key().id):
-                pass
-        assert not ring._leases
-
-    asyncio.run(main())
+    ring = Keyring(Clock())
+    ring.replace([key()])
+    for _ in range(3):
+        with ring.lease(key().id), ring.lease(key().id), ring.lease(""):
+            pass
+    ring.end_faulty()
+    assert not ring._leases
+    assert not ring._unleased

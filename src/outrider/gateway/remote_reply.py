@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import NoReturn
 
 from outrider.config_providers import Timeouts
 from outrider.dialects.base import Dialect
@@ -56,7 +57,8 @@ class RemoteReply:
             raise self._too_late(error) from error
         except (OSError, ValueError) as error:
             raise ProviderError(f"it can't be reached ({type(error).__name__})") from error
-        await self._check_status(self._reply)
+        if self._reply.status != 200:
+            await self._fail(self._reply)
         kind = self._reply.headers.get(b"content-type", b"").decode("latin-1")
         return kind.partition(";")[0].strip().lower()
 
@@ -101,9 +103,8 @@ class RemoteReply:
         if self._reply is not None:
             self._connections.release(self._reply)
 
-    async def _check_status(self, reply: HttpConnection) -> None:
-        if reply.status == 200:
-            return
+    async def _fail(self, reply: HttpConnection) -> NoReturn:
+        """Raise what a status of error means."""
         try:
             body = await self.whole(MAX_ERROR_BYTES)
         except ProviderError:

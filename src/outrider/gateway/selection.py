@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from outrider.errors import NoEndpoints
 from outrider.gateway.call_quality import tiers
@@ -24,8 +25,7 @@ _ANY_OBJECT = '{"type":"object"}'  # the schema of JSON mode
 _HIDDEN_CHARS = 200
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidates:
+class Candidates(msgspec.Struct, frozen=True, kw_only=True):
     """The endpoints of one model, and what its name says about them."""
 
     model: str
@@ -34,8 +34,7 @@ class Candidates:
     sort: SortBy | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Needs:
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """What a request needs of whom it is sent to."""
 
     features: frozenset[str] = frozenset()  # without them the answer would be another one

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -58,8 +59,7 @@ class Upstream:
         return headers
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A request in the form in which a provider gets it."""
 
     dialect: Dialect
@@ -74,7 +74,9 @@ class Call:
 def call_of(upstream: Upstream, request: GenerationRequest) -> Call:
     """Give the call of a request; raises `UnsupportedParameter` for what can't be asked there."""
     # The code of embedded functions stays here: this server runs it.
-    request = msgspec.structs.replace(request, model=upstream.model, functions=())
+    request = msgspec.structs.replace(
+        request, model=upstream.model, functions=(), given=_sent(request)
+    )
     return _CALLS[upstream.kind](upstream, request)
 
 
@@ -94,7 +96,6 @@ def _shared_call(
             f"{upstream.display_name} can't be told to refuse when it is busy",
             "options.rejectIfBusy",
         )
-    request = msgspec.structs.replace(request, given=_sent(request))
     if request.prompts:
         return Call(text, f"{upstream.base_url.rstrip('/')}/completions", request)
     return Call(chat, f"{upstream.base_url.rstrip('/')}/chat/completions", request)
@@ -107,8 +108,8 @@ def _workers_ai_call(upstream: Upstream, request: GenerationRequest) -> Call:
     the service has no streams of them.
     """
     base = upstream.base_url.rstrip("/")
-    sent = _sent(request)
-    native = _native_request(upstream, request, sent, cloudflare_sampling.DEFAULTS)
+    sent = request.given
+    native = _native_request(upstream, request, cloudflare_sampling.DEFAULTS)
     is_native = bool(request.prompts) or any(name in sent for name in _NATIVE_ONLY)
     if is_native:
         dialect = cloudflare.WorkersAi(max_tokens=native.sampling.max_tokens)
@@ -128,7 +129,7 @@ def _workers_ai_call(upstream: Upstream, request: GenerationRequest) -> Call:
 
 def _dataoorts_call(upstream: Upstream, request: GenerationRequest) -> Call:
     """Ask for a whole answer, since the service has no streams."""
-    native = _native_request(upstream, request, _sent(request), dataoorts.DEFAULTS)
+    native = _native_request(upstream, request, dataoorts.DEFAULTS)
     if native.reject_if_busy:
         raise UnsupportedParameter(
             f"{upstream.display_name} can't be told to refuse when it is busy",
@@ -140,20 +141,16 @@ def _dataoorts_call(upstream: Upstream, request: GenerationRequest) -> Call:
 
 
 def _native_request(
-    upstream: Upstream,
-    request: GenerationRequest,
-    sent: frozenset[str],
-    defaults: SamplingParams,
+    upstream: Upstream, request: GenerationRequest, defaults: SamplingParams
 ) -> GenerationRequest:
     """Leave to the service what the caller leaves to it; it has its own defaults."""
     sampling = _with_limit(upstream, request)
-    left = {name: getattr(defaults, name) for name in _FIELDS if name not in sent}
+    left = {name: getattr(defaults, name) for name in _FIELDS if name not in request.given}
     if sampling.max_tokens is not None:
         left.pop("max_tokens", None)
     return msgspec.structs.replace(
         request,
         sampling=msgspec.structs.replace(sampling, **left),
-        given=sent,
         stream=request.stream and request.grammar is None,
     )
 

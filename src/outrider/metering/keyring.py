@@ -6,16 +6,36 @@ any more are told through their lease. Used from one event loop.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 
 from outrider.errors import OutriderError, Unauthorized
 from outrider.metering.keys import Key
 
 Clock = Callable[[], float]  # Unix time
-Ending = asyncio.Future[OutriderError]
+
+
+class Lease:
+    """One request's use of a key, while the block runs."""
+
+    def __init__(self, running: set[Lease]) -> None:
+        self.error: OutriderError | None = None  # why the key can't be used any more
+        self.on_end: Callable[[OutriderError], None] | None = None  # called with it, once
+        self._running = running
+
+    def __enter__(self) -> Lease:
+        self._running.add(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._running.discard(self)
+
+    def end(self, error: OutriderError) -> None:
+        """Tell that the key can't be used any more."""
+        if self.error is None:
+            self.error = error
+            if self.on_end is not None:
+                self.on_end(error)
 
 
 class Keyring:
@@ -24,7 +44,8 @@ class Keyring:
     def __init__(self, clock: Clock = time.time) -> None:
         self._clock = clock
         self._keys: dict[str, Key] = {}
-        self._leases: dict[str, set[Ending]] = {}
+        self._leases: dict[str, set[Lease]] = {}
+        self._unleased: set[Lease] = set()  # of requests without a key
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys.values())
@@ -54,29 +75,22 @@ class Keyring:
     def end_faulty(self) -> None:
         """End what runs on keys that were revoked or disabled, or have expired."""
         now_s = self._clock()
-        for key_id, endings in self._leases.items():
+        self._leases = {key_id: leases for key_id, leases in self._leases.items() if leases}
+        for key_id, leases in self._leases.items():
             key = self._keys.get(key_id)
             if key is None or not (fault := key.fault(now_s)):
                 continue
-            for ending in endings:
-                if not ending.done():
-                    ending.set_result(_refusal(key, fault))
+            for lease in tuple(leases):
+                lease.end(_refusal(key, fault))
 
-    @contextmanager
-    def lease(self, key_id: str) -> Iterator[Ending]:
-        """Give what becomes an error as soon as the key can't be used any more."""
-        ending: Ending = asyncio.get_running_loop().create_future()
+    def lease(self, key_id: str) -> Lease:
+        """Give what is told as soon as the key can't be used any more."""
         if not key_id:
-            yield ending
-            return
-        endings = self._leases.setdefault(key_id, set())
-        endings.add(ending)
-        try:
-            yield ending
-        finally:
-            endings.discard(ending)
-            if not endings:
-                self._leases.pop(key_id, None)
+            return Lease(self._unleased)
+        running = self._leases.get(key_id)
+        if running is None:
+            running = self._leases[key_id] = set()
+        return Lease(running)
 
 
 def _refusal(key: Key, fault: str) -> Unauthorized:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ from outrider.config import ServerConfig
 from outrider.errors import ConfigError, Forbidden, StorageError, Unauthorized
 from outrider.ledger_types import APP_CATEGORIES
 from outrider.metering.budgets import Budgets
-from outrider.metering.keyring import Clock, Ending, Keyring
+from outrider.metering.keyring import Clock, Keyring, Lease
 from outrider.metering.keys import Key, id_of
 from outrider.routing_types import Caller
 from outrider.server.same_origin import check_own_page, check_same_origin, is_loopback
@@ -174,7 +173,7 @@ class Access:
             owner=owner,
         )
 
-    def running(self, caller: Caller) -> AbstractContextManager[Ending]:
+    def running(self, caller: Caller) -> Lease:
         """Count a request and tell when its key can't be used any more; raises `RateLimited`."""
         self.budgets.take_request(caller)
         return self.keyring.lease(caller.key)

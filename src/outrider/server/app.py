@@ -159,7 +159,11 @@ def _guarded(services: Services, endpoint: ASGIApp) -> ASGIApp:
 
 @cache
 def api_document() -> File:
-    """Give the document of the API; made once, since it takes a tenth of a second."""
+    """Give the document of the API; made once, before anything reads a body.
+
+    It names the types of all bodies. msgspec learns a type's fields at its first use, and crashes
+    if two threads have that at once.
+    """
     return compressed("application/json", openapi_json())
 
 

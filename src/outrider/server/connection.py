@@ -30,6 +30,7 @@ from outrider.server.peer import PEER, Peer
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 128
+LARGE = "outrider.large"  # in the scope of a request whose head is too large
 STALLED_S = 120.0  # that a client may take nothing of its answer, once the buffers are full
 SURPLUS_S = 1.0  # that a connection too many has to say what it wants, and be refused
 
@@ -69,6 +70,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*arguments, **options)
         self._num_bytes = 0  # since the last piece of a body or end of a head
+        self._num_arrived = 0  # bytes in what came last
         self._is_surplus = False  # one connection too many
         self._is_over = False  # what still arrives isn't read
         self._timer: asyncio.TimerHandle | None = None
@@ -106,6 +108,7 @@ class Connection(HttpToolsProtocol):
         """Read what arrived; the methods below note what it was."""
         if self._is_over:
             return
+        self._num_arrived = len(data)
         self._num_bytes += len(data)
         if self._is_surplus:
             self._refuse_surplus(data)
@@ -119,10 +122,14 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin the request."""
+        # The head is in what came last, or began in what is counted: no more, and often less.
+        num_bytes = max(self._num_bytes, self._num_arrived)
         self._num_bytes = 0
         self._stop_waiting()
         super().on_headers_complete()
         scope: Any = self.scope  # whose type has no keys of others
+        if num_bytes > MAX_HEAD_BYTES and _size_of(scope) > MAX_HEAD_BYTES:
+            scope[LARGE] = True
         peer = scope[PEER] = Peer(self.cycle)
         self._peers.append(peer)
 
@@ -212,10 +219,7 @@ class _LimitedHeads:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        headers = scope["headers"]
-        num_bytes = len(scope["raw_path"]) + len(scope["query_string"])
-        num_bytes += sum(len(name) + len(value) for name, value in headers)
-        if num_bytes <= MAX_HEAD_BYTES and len(headers) <= MAX_HEADERS:
+        if len(scope["headers"]) <= MAX_HEADERS and not scope.get(LARGE):
             await self._app(scope, receive, send)
             return
         status, body = self._encode_error(scope["path"], _too_large())
@@ -226,6 +230,12 @@ class _LimitedHeads:
         ]
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": body})
+
+
+def _size_of(scope: Scope) -> int:
+    """Give the bytes of a head's texts."""
+    num_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
+    return num_bytes + len(scope["raw_path"]) + len(scope["query_string"])
 
 
 def _too_large() -> PayloadTooLarge:

@@ -154,11 +154,11 @@ class GenerateRoute:
             self._services.tracing.begin(exchange, headers)
         answer = self.answer(exchange, send)
         try:
-            with self._services.access.running(exchange.caller) as ending:
+            with self._services.access.running(exchange.caller) as lease:
                 peer = Peer.of(scope, receive)
                 reading = read_body(headers, receive, self._services.config, peer)
                 work = answer.run(await reading, Request(scope))
-                await until_gone(work, ending, peer, receive)
+                await until_gone(work, lease, peer, receive)
         except ClientGone:
             exchange.status = STATUS_CANCELLED
         except asyncio.CancelledError:

@@ -6,35 +6,34 @@ The work runs in the task of its connection: another one would cost more than wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 
 from starlette.types import Receive
 
-from outrider.errors import OutriderError
+from outrider.metering.keyring import Lease
 from outrider.server.body import ClientGone, wait_for_disconnect
 from outrider.server.peer import Peer
 
 
 async def until_gone(
-    work: Coroutine[None, None, None],
-    ending: asyncio.Future[OutriderError],
-    peer: Peer | None,
-    receive: Receive,
+    work: Coroutine[None, None, None], lease: Lease, peer: Peer | None, receive: Receive
 ) -> None:
     """Run a coroutine; when the client leaves, cancel it and raise `ClientGone`.
 
-    The same when `ending` has an error, which is raised. Without a peer its messages are read.
+    The same when the lease of its key ends, with what ended it. Without a peer its messages are
+    read.
     """
-    if peer is not None and peer.is_gone:
+    cause = ClientGone() if peer is not None and peer.is_gone else lease.error
+    if cause is not None:
         work.close()
-        raise ClientGone
+        raise cause
     end = _End()
-
-    def end_early(done: asyncio.Future[OutriderError]) -> None:
-        end.come(done.result())
-
-    forget = _watch_peer(end, peer) if peer is not None else _watch_messages(end, receive)
-    ending.add_done_callback(end_early)
+    lease.on_end = end.come
+    watcher: asyncio.Task[None] | None = None
+    if peer is not None:
+        peer.on_gone = end.leave
+    else:
+        watcher = _watch_messages(end, receive)
     try:
         await work
     except asyncio.CancelledError:
@@ -43,8 +42,11 @@ async def until_gone(
             raise end.cause from None
         raise
     finally:
-        ending.remove_done_callback(end_early)
-        forget()
+        lease.on_end = None
+        if peer is not None:
+            peer.on_gone = None
+        if watcher is not None:
+            watcher.cancel()
 
 
 class _End:
@@ -61,28 +63,17 @@ class _End:
             self.cause = cause
             self.task.cancel()
 
-
-def _watch_peer(end: _End, peer: Peer) -> Callable[[], None]:
-    """Have the end come when a client leaves; gives what forgets about it."""
-
-    def forget() -> None:
-        peer.on_gone = None
-
-    peer.on_gone = lambda: end.come(ClientGone())
-    return forget
+    def leave(self) -> None:
+        self.come(ClientGone())
 
 
-def _watch_messages(end: _End, receive: Receive) -> Callable[[], None]:
-    """Do the same by a task that waits for the message."""
+def _watch_messages(end: _End, receive: Receive) -> asyncio.Task[None]:
+    """Have the end come with the message that the client has left."""
 
     def leave(done: asyncio.Task[None]) -> None:
         if not done.cancelled():
-            end.come(ClientGone())
-
-    def forget() -> None:
-        watcher.remove_done_callback(leave)
-        watcher.cancel()
+            end.leave()
 
     watcher = asyncio.create_task(wait_for_disconnect(receive))
     watcher.add_done_callback(leave)
-    return forget
+    return watcher

@@ -91,9 +91,7 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
     starting = asyncio.create_task(hosting.start())
     for _ in range(2):  # one turn for `start`, one for the supervisor, which spawns the process
         await asyncio.sleep(0)
-    # The page's first visitor shan't wait for it. It names the types of all bodies as well: msgspec
-    # learns a type's fields at its first use, and crashes if two threads have that at once.
-    api_document()
+    api_document()  # before there are threads that read bodies
     catalogue = hosting.build()
     app = build_app(hosting.settings.server, catalogue, hosting.embeddings, hosting)
     data: DataEntry = app.state.data
@@ -113,8 +111,7 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
         if not serving.done():
             starting.result()  # raises if the model can't be loaded
             hosting.refresh()
-            gc.set_threshold(GC_THRESHOLD)
-            gc.freeze()  # what is there now stays: collecting looks at what requests leave only
+            _spare_what_stays()
             on_ready(address_of(listener), hosting.first_model)
             await serving
     finally:
@@ -128,6 +125,12 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
         await hosting.close()
         if app.state.tracing is not None:
             await asyncio.to_thread(app.state.tracing.close)
+
+
+def _spare_what_stays() -> None:
+    """Have the garbage collector look at what requests leave only, and less often."""
+    gc.set_threshold(GC_THRESHOLD)
+    gc.freeze()
 
 
 def make_server(app: Starlette, config: ServerConfig) -> Server:
