@@ -23,6 +23,13 @@ class Lines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
         self._second, self._time = -1, ""
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; only what has a traceback needs all that logging does for one."""
+        if record.exc_info or record.stack_info:
+            return super().format(record)
+        time = self.formatTime(record, self.datefmt)
+        return f"{time} {record.levelname} {record.getMessage()}"
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """Give the time of a line."""
         if self._second != int(record.created):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
 
 from outrider.errors import Forbidden, ModelNotFound, NoEndpoints, OutriderError
 from outrider.gateway.attempt import EndpointTry
@@ -20,7 +19,7 @@ from outrider.gateway.prompt_size import known_range
 from outrider.gateway.retries import RetryBudget
 from outrider.gateway.selection import Candidates, Needs, arrange, select
 from outrider.gateway.sticky import Conversation, Sticky, conversation_of, has_cheap_cache
-from outrider.routing_types import Caller, Price, Routing, Trace, WantedModel
+from outrider.routing_types import Caller, Price, Routing, SortBy, Trace, WantedModel
 from outrider.types import Event, GenerationRequest, Usage
 
 
@@ -51,11 +50,11 @@ class Router:
         `names` are spellings of one model, best first; `routing` may have several models.
         """
         wanted = routing.models or (WantedModel(names=tuple(names)),)
-        models: dict[str, Candidates] = {}
+        models: dict[tuple[str, bool, SortBy | None], Candidates] = {}
         for each in wanted:
             with contextlib.suppress(ModelNotFound):
                 found = self._candidates(each)
-                models.setdefault(f"{found.model} {found.is_free_only} {found.sort}", found)
+                models.setdefault((found.model, found.is_free_only, found.sort), found)
         if not models:
             self.catalogue.find(*wanted[0].names)
         allowed = [found for found in models.values() if self._may_use(caller, found.model)]
@@ -122,11 +121,13 @@ class RoutedModel:
                 endpoint, router.health, self._trace, request.tools, holds_all=holds_all
             )
             try:
-                traced = attempt.traced(request)
-                async with aclosing(endpoint.provider.generate(traced)) as events:
+                events = endpoint.provider.generate(attempt.traced(request))
+                try:
                     async for event in events:
                         for shown in attempt.take(event):
                             yield shown
+                finally:
+                    await events.aclose()
                 held = attempt.succeed()
             except OutriderError as error:
                 failure = plan.fail(endpoint, attempt.fail(error))

@@ -23,6 +23,7 @@ from outrider.types import GenerationRequest
 _PRICES = ("prompt", "completion", "request", "image")
 _ANY_OBJECT = '{"type":"object"}'  # the schema of JSON mode
 _HIDDEN_CHARS = 200
+_ANY_PRICE = Routing().max_price
 
 
 class Candidates(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,10 +151,10 @@ def _reason_against(endpoint: Endpoint, candidates: Candidates, routing: Routing
     host = endpoint.host
     if routing.only and not any(matches(endpoint, name) for name in routing.only):
         return "only"
-    if any(matches(endpoint, name) for name in routing.ignore):
+    if routing.ignore and any(matches(endpoint, name) for name in routing.ignore):
         return "ignore"
-    is_listed = any(matches(endpoint, name) for name in routing.order)
-    if routing.order and not routing.allow_fallbacks and not is_listed:
+    is_listed_only = bool(routing.order) and not routing.allow_fallbacks
+    if is_listed_only and not any(matches(endpoint, name) for name in routing.order):
         return "order without allow_fallbacks"
     if routing.denies_data_collection and host.collects_data:
         return "data_collection"
@@ -161,7 +162,7 @@ def _reason_against(endpoint: Endpoint, candidates: Candidates, routing: Routing
         return "zdr"
     if routing.quantizations and endpoint.quantization not in routing.quantizations:
         return "quantizations"
-    if _is_too_dear(endpoint.price, routing.max_price):
+    if routing.max_price is not _ANY_PRICE and _is_too_dear(endpoint.price, routing.max_price):
         return "max_price"
     if candidates.is_free_only and not _is_free(endpoint.price):
         return ":free"

@@ -34,13 +34,13 @@ async def read_body(
             "content-encoding",
         )
     limit = config.max_request_bytes
-    length = headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
     if peer is not None and (body := peer.take_body()) is not None:
         if len(body) > limit:
             raise _too_large(limit)
         return body
+    length = headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
     try:
         async with asyncio.timeout(config.body_timeout_s):
             return await _receive_all(receive, limit)

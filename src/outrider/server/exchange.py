@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("outrider.access")
 
-_LINE = (
-    "request_id=%s wire=%s path=%s status=%d model=%s prompt_tokens=%s completion_tokens=%s "
-    "cached_tokens=%s ttft_s=%s e2e_s=%.3f finish_reason=%s error=%s attempts=%s key=%s"
-)
 KEY_DIGITS = 12  # of a key's hash in the log: enough to find it in `outrider keys list`
 
 
@@ -83,25 +79,22 @@ class Exchange:
         if not logger.isEnabledFor(logging.INFO):
             return
         usage = self._usage
-        values = (
-            self.request_id,
-            self.wire,
-            printable(self.path),
-            self.status,
-            self.model or "-",
-            "-" if usage is None else usage.prompt_tokens,
-            "-" if usage is None else usage.completion_tokens,
-            "-" if usage is None else usage.cached_tokens,
-            "-" if self.ttft_s is None else f"{self.ttft_s:.3f}",
-            time.perf_counter() - self.begin_s,
-            ",".join(self.reasons) or "-",
-            self.error_code or "-",
-            self.attempts or "-",
-            self.caller.key[:KEY_DIGITS] or "-",
+        tokens = (
+            "prompt_tokens=- completion_tokens=- cached_tokens=-"
+            if usage is None
+            else f"prompt_tokens={usage.prompt_tokens} completion_tokens={usage.completion_tokens} "
+            f"cached_tokens={usage.cached_tokens}"
+        )
+        ttft_s = "-" if self.ttft_s is None else f"{self.ttft_s:.3f}"
+        line = (
+            f"request_id={self.request_id} wire={self.wire} path={printable(self.path)} "
+            f"status={self.status} model={self.model or '-'} {tokens} ttft_s={ttft_s} "
+            f"e2e_s={time.perf_counter() - self.begin_s:.3f} "
+            f"finish_reason={','.join(self.reasons) or '-'} error={self.error_code or '-'} "
+            f"attempts={self.attempts or '-'} key={self.caller.key[:KEY_DIGITS] or '-'}"
         )
         # As `logger.info` does, which looks for the line of code that calls it each time.
-        record = logger.makeRecord(logger.name, logging.INFO, "", 0, _LINE, values, None)
-        logger.handle(record)
+        logger.handle(logging.LogRecord(logger.name, logging.INFO, "", 0, line, None, None))
 
 
 class TimesWatcher:

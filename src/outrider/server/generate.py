@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -207,12 +207,14 @@ class _Answer:
         )
         del body  # it may hold megabytes of images
         events = await begin(self._services, exchange, decoded, open_account)
-        async with aclosing(events):
+        try:
             if decoded.request.stream:
                 await self._stream(events, decoded)
             else:
                 answer = await collect(events)
                 await self._reply(200, self._dialect.encode_answer(answer, decoded), decoded)
+        finally:
+            await events.aclose()
 
     async def fail(self, error: OutriderError) -> None:
         """Send an error: as an answer, or as the last event of a stream that has started."""
