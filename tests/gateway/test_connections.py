@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 
 from outrider.gateway import connections, http_connection
 from outrider.gateway.connections import Connections, ConnectTimeout, head_of, target_of
@@ -311,3 +316,47 @@ def test_addresses_are_read() -> None:
     assert target[:3] == ("::1", 8443, True)
     assert target.begin == b"POST /v1/x?y=1 HTTP/1.1\r\nhost: [::1]:8443\r\n"
     assert target_of("http://host")[:3] == ("host", 80, False)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Give the certificate of 127.0.0.1 that nobody but itself vouches for, and its key."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("openssl isn't installed, which makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    paths = folder / "certificate.pem", folder / "key.pem"
+    command = [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-out", str(paths[0]), "-keyout", str(paths[1])]
+    subprocess.run(command, check=True, capture_output=True)
+    return paths
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_tls_is_spoken_with_whom_the_machine_trusts_and_with_nobody_else(
+    certificate: tuple[Path, Path],
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(*certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate[0]))
+
+    async def main() -> None:
+        server = await asyncio.start_server(replying(LENGTH), "127.0.0.1", 0, ssl=ours)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        pool = Connections()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await whole(pool, url)
+        monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
+        trusted = Connections()
+        assert [await whole(trusted, url) for _ in range(2)] == [(200, b"hello")] * 2
+        with pytest.raises(ssl.SSLCertVerificationError, match="localhost"):
+            await whole(trusted, url.replace("127.0.0.1", "localhost"))
+        await pool.close()
+        await trusted.close()
+        server.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
