@@ -179,26 +179,27 @@ async def collect(events: AsyncIterator[Event]) -> Answer:
                 started = event
             case TextDelta():
                 texts.setdefault(event.index, []).append(event.text)
-                logprobs.setdefault(event.index, []).extend(event.logprobs)
+                if event.logprobs:
+                    logprobs.setdefault(event.index, []).extend(event.logprobs)
             case ToolCallDelta():
                 calls.setdefault(event.index, []).append(event)
             case Finished():
                 ends[event.index] = event
             case Completed():
                 completed = event
-    choices = tuple(
+    choices = [
         Choice(
-            "".join(texts.get(index, [])),
+            "".join(texts.get(index, ())),
             end.finish_reason,
-            tuple(logprobs.get(index, [])),
-            join_tool_calls(calls.get(index, [])),
+            tuple(logprobs.get(index, ())),
+            join_tool_calls(calls[index]) if index in calls else (),
             end.native_reason,
         )
         for index, end in sorted(ends.items())
-    )
+    ]
     return Answer(
         started.model,
-        choices,
+        tuple(choices),
         completed.usage,
         started.provider,
         started.upstream_id,

@@ -18,7 +18,7 @@ from aiohappyeyeballs import start_connection
 
 from outrider.gateway.http_connection import HttpConnection
 
-KEPT_S = 15.0  # unused; servers close theirs after a while, too
+KEPT_S = 60.0  # unused: a new one to a hosted service takes several times as long as a request
 NEXT_ADDRESS_S = 0.25
 
 
