@@ -87,3 +87,26 @@ def test_what_no_encoding_has_is_shown_and_not_lost(log: tuple[logging.Logger, P
     logger, path = log
     logger.info("half a pair: \ud800")
     assert words(path) == ["INFO half a pair: \\ud800"]
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # logging's own complaint
+    reader, file = os.pipe()
+    os.close(reader)
+    logger = logging.Logger("log of a test")
+    logger.addHandler(LineWriter(file))
+    failures: list[object] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context))
+        logger.info("one")
+        await asyncio.sleep(2 * KEPT_S)
+        logger.warning("two")
+
+    asyncio.run(main())
+    assert failures == []
+    with open(os.devnull, "wb") as sink:  # for what is left, else it would go to a later file
+        os.dup2(sink.fileno(), file)
+    logger.handlers[0].flush()
+    os.close(file)

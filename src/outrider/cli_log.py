@@ -8,6 +8,7 @@ that came before it; what is left is written when the process ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import TextIO
@@ -70,4 +71,5 @@ class LineWriter(logging.StreamHandler[TextIO]):
 
     def _write_planned(self) -> None:
         self._is_planned = False
-        self.flush()
+        with contextlib.suppress(OSError):  # nobody reads the log any more, or its disk is full
+            self.flush()
