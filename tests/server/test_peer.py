@@ -6,7 +6,7 @@ import gc
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -28,7 +28,7 @@ def server(
     return server
 
 
-def answers(connection: socket.socket) -> Iterator[bytes]:
+def answers(connection: socket.socket) -> Generator[bytes]:
     """Give the body of each answer that comes."""
     with connection.makefile("rb") as file:
         while line := file.readline():
@@ -77,16 +77,22 @@ def test_who_leaves_ends_the_answer(server: Running, provider: ScriptedProvider)
     assert provider.num_running == 0
 
 
+def num_cycles() -> int:
+    return sum(isinstance(each, RequestResponseCycle) for each in gc.get_objects())
+
+
 def test_an_answered_request_leaves_nothing_to_the_garbage_collector(server: Running) -> None:
     gc.collect()
     gc.disable()
     try:
+        before = num_cycles()  # those of other tests' servers
         with server.connect(b"") as connection:
             found = answers(connection)
             for _ in range(10):
                 connection.sendall(HEAD + b"\r\n" + WHOLE)
                 assert next(found)
-            left = [each for each in gc.get_objects() if isinstance(each, RequestResponseCycle)]
-            assert len(left) <= 1  # its connection's last
+            left = num_cycles() - before
+            found.close()
     finally:
         gc.enable()
+    assert left <= 1, "its connection's last"
