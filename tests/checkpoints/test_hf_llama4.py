@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -391,7 +392,8 @@ def test_any_value_of_any_field_gives_a_config_or_a_checkpoint_error(
     for _ in range(data.draw(st.integers(1, 3))):
         parts = [config, *(config[key] for key in ("text_config", "vision_config"))]
         fields = data.draw(st.sampled_from([part for part in parts if part and type(part) is dict]))
-        fields[data.draw(st.sampled_from(sorted(fields)))] = data.draw(_VALUES)
+        # A copy, since the next round may change what is in it.
+        fields[data.draw(st.sampled_from(sorted(fields)))] = deepcopy(data.draw(_VALUES))
     (folder / "config.json").write_text(json.dumps(config))
     try:
         outline = open_outline(folder)
