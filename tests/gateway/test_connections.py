@@ -48,6 +48,7 @@ BAD = {
     "length-and-chunks": HEAD + b"content-length: 5\r\n" + CHUNKED[len(HEAD) :],
     "other-protocol": b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
     "unknown-packing": HEAD + b"content-encoding: br\r\ncontent-length: 5\r\n\r\nhello",
+    "cut-packing-until-the-end": HEAD + b"content-encoding: gzip\r\n\r\n" + PACKED[:9],
     "cut-packing": HEAD + b"content-encoding: gzip\r\ncontent-length: 9\r\n\r\n" + PACKED[:9],
 }
 

@@ -97,7 +97,7 @@ class HttpConnection(asyncio.Protocol):
         """End with this reply; say whether the connection can be used again, else it is cut."""
         transport = self._transport
         self._is_busy = False
-        self._pieces.clear()
+        self.read_nowait()  # what nobody wants
         if (
             transport is None
             or self._error is not None
@@ -106,9 +106,6 @@ class HttpConnection(asyncio.Protocol):
         ):
             self.close()
             return False
-        if self._is_paused:
-            self._is_paused = False
-            transport.resume_reading()
         return True
 
     def close(self) -> None:
@@ -118,6 +115,11 @@ class HttpConnection(asyncio.Protocol):
             self._timer = None
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def _is_unpacked(self) -> bool:
+        """Whether nothing packed is still to come."""
+        return self._unpacker is None or self._unpacker.eof
 
     async def _wait(self, deadline: float) -> None:
         """Wait for something to come; raises `TimeoutError` or why nothing will."""
@@ -194,7 +196,7 @@ class HttpConnection(asyncio.Protocol):
         """End a body whose length nobody said."""
         names = (b"content-length", b"transfer-encoding")
         if self._has_head and not any(name in self.headers for name in names):
-            self.is_whole = True
+            self.is_whole = self._is_unpacked
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what waits."""
@@ -243,7 +245,7 @@ class HttpConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Note that the reply is whole."""
         if self._has_head and not self.is_whole:
-            if self._unpacker is not None and not self._unpacker.eof:
+            if not self._is_unpacked:
                 raise HttpError("the packed reply isn't complete")
             self.is_whole = True
         elif self.is_whole:
