@@ -34,6 +34,11 @@ class Target(NamedTuple):
     is_tls: bool
     begin: bytes  # of the request's head
 
+    @property
+    def origin(self) -> tuple[str, int, bool]:
+        """What connections are kept by."""
+        return self.host, self.port, self.is_tls
+
 
 class Connections:
     """Sends requests over connections that are kept."""
@@ -56,6 +61,7 @@ class Connections:
         connection = self._take(target)
         if connection is None:
             connection = await self._connect(target, deadline, connect_s)
+            connection.origin = target.origin
         self._busy.add(connection)
         try:
             await connection.send(head, body, deadline)
@@ -63,7 +69,6 @@ class Connections:
             self._busy.discard(connection)
             connection.close()
             raise
-        connection.origin = target[:3]
         return connection
 
     def release(self, connection: HttpConnection) -> None:
@@ -92,7 +97,7 @@ class Connections:
 
     def _take(self, target: Target) -> HttpConnection | None:
         """Give a connection that is kept: the last one, so that those too many grow old."""
-        kept = self._kept.get(target[:3])
+        kept = self._kept.get(target.origin)
         while kept:
             connection = kept.pop()
             if connection.is_open:
