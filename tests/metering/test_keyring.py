@@ -78,4 +78,3 @@ def test_a_ring_forgets_leases_that_are_over() -> None:
             pass
     ring.end_faulty()
     assert not ring._leases
-    assert not ring._unleased

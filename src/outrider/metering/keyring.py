@@ -44,8 +44,7 @@ class Keyring:
     def __init__(self, clock: Clock = time.time) -> None:
         self._clock = clock
         self._keys: dict[str, Key] = {}
-        self._leases: dict[str, set[Lease]] = {}
-        self._unleased: set[Lease] = set()  # of requests without a key
+        self._leases: dict[str, set[Lease]] = {}  # by keys; "" for requests without one
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys.values())
@@ -85,12 +84,7 @@ class Keyring:
 
     def lease(self, key_id: str) -> Lease:
         """Give what is told as soon as the key can't be used any more."""
-        if not key_id:
-            return Lease(self._unleased)
-        running = self._leases.get(key_id)
-        if running is None:
-            running = self._leases[key_id] = set()
-        return Lease(running)
+        return Lease(self._leases.setdefault(key_id, set()))
 
 
 def _refusal(key: Key, fault: str) -> Unauthorized:
