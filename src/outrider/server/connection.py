@@ -30,7 +30,7 @@ from outrider.server.peer import PEER, Peer
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 128
-LARGE = "outrider.large"  # in the scope of a request whose head is too large
+LARGE = "outrider.large"  # in the scope of a request: whether its head is too large
 STALLED_S = 120.0  # that a client may take nothing of its answer, once the buffers are full
 SURPLUS_S = 1.0  # that a connection too many has to say what it wants, and be refused
 
@@ -128,8 +128,8 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
         scope: Any = self.scope  # whose type has no keys of others
-        if num_bytes > MAX_HEAD_BYTES and _size_of(scope) > MAX_HEAD_BYTES:
-            scope[LARGE] = True
+        is_long = num_bytes > MAX_HEAD_BYTES and _size_of(scope) > MAX_HEAD_BYTES
+        scope[LARGE] = is_long or len(scope["headers"]) > MAX_HEADERS
         peer = scope[PEER] = Peer(self.cycle)
         self._peers.append(peer)
 
@@ -219,7 +219,7 @@ class _LimitedHeads:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if len(scope["headers"]) <= MAX_HEADERS and not scope.get(LARGE):
+        if not scope[LARGE]:
             await self._app(scope, receive, send)
             return
         status, body = self._encode_error(scope["path"], _too_large())
