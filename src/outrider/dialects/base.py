@@ -179,27 +179,26 @@ async def collect(events: AsyncIterator[Event]) -> Answer:
                 started = event
             case TextDelta():
                 texts.setdefault(event.index, []).append(event.text)
-                if event.logprobs:
-                    logprobs.setdefault(event.index, []).extend(event.logprobs)
+                logprobs.setdefault(event.index, []).extend(event.logprobs)
             case ToolCallDelta():
                 calls.setdefault(event.index, []).append(event)
             case Finished():
                 ends[event.index] = event
             case Completed():
                 completed = event
-    choices = [
+    choices = tuple(
         Choice(
-            "".join(texts.get(index, ())),
+            "".join(texts.get(index, [])),
             end.finish_reason,
-            tuple(logprobs.get(index, ())),
-            join_tool_calls(calls[index]) if index in calls else (),
+            tuple(logprobs.get(index, [])),
+            join_tool_calls(calls.get(index, [])),
             end.native_reason,
         )
         for index, end in sorted(ends.items())
-    ]
+    )
     return Answer(
         started.model,
-        tuple(choices),
+        choices,
         completed.usage,
         started.provider,
         started.upstream_id,

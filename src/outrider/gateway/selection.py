@@ -151,10 +151,10 @@ def _reason_against(endpoint: Endpoint, candidates: Candidates, routing: Routing
     host = endpoint.host
     if routing.only and not any(matches(endpoint, name) for name in routing.only):
         return "only"
-    if routing.ignore and any(matches(endpoint, name) for name in routing.ignore):
+    if any(matches(endpoint, name) for name in routing.ignore):
         return "ignore"
-    is_listed_only = bool(routing.order) and not routing.allow_fallbacks
-    if is_listed_only and not any(matches(endpoint, name) for name in routing.order):
+    is_listed = any(matches(endpoint, name) for name in routing.order)
+    if routing.order and not routing.allow_fallbacks and not is_listed:
         return "order without allow_fallbacks"
     if routing.denies_data_collection and host.collects_data:
         return "data_collection"
