@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { ask, findings, inPage, script, start } from "./browser.mjs";
+import { answerSurely, ask, findings, inPage, script, start } from "./browser.mjs";
 import { dialog, HERE, MODEL_FILE, row, SERVED, startManaged } from "./managed.mjs";
 
 const MODEL = `hf:${SERVED}`;
@@ -33,6 +33,7 @@ test("a model is pulled with progress, stopped and pulled on, loaded, asked, unl
     await page.getByLabel("API key of this server").fill(key);
     await page.getByRole("button", { name: "Use it" }).click();
     await page.getByLabel("Model of the chat").selectOption(SERVED);
+    await answerSurely(page, 24);
     front.asked.length = 0;
     await ask(page, "Say hello.");
     assert.equal(front.asked[0].model, SERVED);
@@ -63,6 +64,7 @@ test("a playground without a model fetches the default one and loads it", async 
       assert.deepEqual(await findings(page), []);
       await page.getByRole("button", { name: "Fetch and load it" }).click();
       await page.getByText("No model is loaded").waitFor({ state: "detached", timeout: 40_000 });
+      await answerSurely(page, 24);
       await ask(page, "Say hello.");
     });
     await inPage(empty, { path: "/admin/keys", allowed: [/status of 401/] }, async (page) => {

@@ -148,6 +148,12 @@ export async function setParameter(page, name, value) {
   await page.locator(`#parameter-${name}`).fill(String(value));
 }
 
+/** Have the engine answer the same with every run, and in so many tokens: a drawn answer may be empty or endless. */
+export async function answerSurely(page, maxTokens) {
+  await setParameter(page, "max_tokens", maxTokens);
+  await setParameter(page, "temperature", 0);
+}
+
 export async function openSection(page, title) {
   await page.locator("summary", { hasText: title }).click();
 }

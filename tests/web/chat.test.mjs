@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { answers, ask, inPage, last, said, setParameter, start } from "./browser.mjs";
+import { answers, answerSurely, ask, inPage, last, said, setParameter, start } from "./browser.mjs";
 import { says } from "./front.mjs";
 
 let session;
@@ -16,7 +16,7 @@ async function numRunning() {
 
 test("an answer streams in and says what it took", async () => {
   await inPage(session, {}, async (page) => {
-    await setParameter(page, "max_tokens", 24);
+    await answerSurely(page, 24);
     await ask(page, "Name a river.");
     const answer = answers(page);
     assert.ok((await answer.locator(".markdown").innerText()).length > 0);
@@ -28,6 +28,7 @@ test("an answer streams in and says what it took", async () => {
 
 test("stopping frees the engine and keeps what had arrived", async () => {
   await inPage(session, {}, async (page) => {
+    await answerSurely(page, 1000);
     await page.getByLabel("Your message").fill("Tell me a very long story about a lighthouse, with every detail.");
     await page.keyboard.press("Enter");
     await page.locator(".markdown").waitFor();

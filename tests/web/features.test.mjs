@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import { answers, ask, inPage, last, openSection, said, setParameter, start } from "./browser.mjs";
+import { answers, answerSurely, ask, inPage, last, openSection, said, setParameter, start } from "./browser.mjs";
 import { says } from "./front.mjs";
 
 const REFUSED = /status of 400/; // the browser notes every answer that isn't a 2xx
@@ -99,7 +99,7 @@ test("an answer keeps to a schema, and the server's refusal stands at its path",
     await openSection(page, "Answer by schema");
     await page.getByRole("button", { name: "Put in an example" }).last().click();
     await page.getByText("The server accepts it.").waitFor();
-    await setParameter(page, "max_tokens", 200);
+    await answerSurely(page, 200);
     await ask(page, "Who wrote Faust, and when?");
     const answer = JSON.parse(await answers(page).locator(".markdown").innerText());
     assert.deepEqual(Object.keys(answer), ["name", "year"]);
@@ -112,7 +112,7 @@ test("an answer keeps to a schema, and the server's refusal stands at its path",
 
 test("tokens show what else could have stood there", async () => {
   await inPage(session, {}, async (page) => {
-    await setParameter(page, "max_tokens", 8);
+    await answerSurely(page, 8);
     await setParameter(page, "top_logprobs", 3);
     await ask(page, "The capital of France?");
     await page.getByRole("button", { name: "Show tokens" }).click();

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { ask, fillLedger, findings, inPage, overflow, setParameter, start } from "./browser.mjs";
+import { answerSurely, ask, fillLedger, findings, inPage, overflow, start } from "./browser.mjs";
 
 let session;
 before(async () => { session = await start({ prepare: fillLedger }); });
@@ -83,7 +83,7 @@ test("every chart has its values as a table and as CSV, and CSV runs no formula"
 
 test("the engine's batch and tokens per second are seen while it answers", async () => {
   await inPage(session, {}, async (page) => {
-    await setParameter(page, "max_tokens", 24);
+    await answerSurely(page, 24);
     await ask(page, "What is a lighthouse?");
     await page.getByRole("link", { name: "Statistics" }).click();
     await page.getByRole("heading", { name: "Engines, live" }).waitFor();
