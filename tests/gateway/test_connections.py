@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ import aiohttp
 import pytest
 import uvloop
 
+from gateway.raw_server import HEAD, LENGTH, Script, post, replying, take, whole, with_server
 from outrider.gateway import connections, http_connection
 from outrider.gateway.connections import Connections, ConnectTimeout, head_of, target_of
 from outrider.gateway.http_connection import HttpConnection, HttpError
 
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-LENGTH = HEAD + b"content-length: 5\r\n\r\nhello"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2;a=b\r\nlo\r\n0\r\n\r\n"
 PACKED = gzip.compress(b"hello" * 50)
 GOOD = {
@@ -51,73 +51,6 @@ BAD = {
     "cut-packing-until-the-end": HEAD + b"content-encoding: gzip\r\n\r\n" + PACKED[:9],
     "cut-packing": HEAD + b"content-encoding: gzip\r\ncontent-length: 9\r\n\r\n" + PACKED[:9],
 }
-
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def with_server(script: Script, work: Callable[[str, Connections], Awaitable[Any]]) -> Any:
-    """Run work with the URL of a server that treats each connection as scripted."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await script(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.ensure_future(converse(reader, writer)))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    pool = Connections()
-    try:
-        return await asyncio.wait_for(work(f"http://127.0.0.1:{port}/v1", pool), 10)
-    finally:
-        await pool.close()
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def take(reader: asyncio.StreamReader) -> None:
-    """Read a request whose body is `{}`."""
-    await reader.readuntil(b"\r\n\r\n{}")
-
-
-def replying(*pieces: bytes, is_closed: bool = False, num_replies: int = 99) -> Script:
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(num_replies):
-            await take(reader)
-            for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
-                if len(pieces) > 1:
-                    await asyncio.sleep(0.001)
-            if is_closed:
-                return
-
-    return script
-
-
-async def post(pool: Connections, url: str, limit_s: float = 5.0) -> HttpConnection:
-    deadline = asyncio.get_running_loop().time() + limit_s
-    return await pool.post(url, b"{}", {"x-one": "1"}, deadline, 5.0)
-
-
-async def whole(pool: Connections, url: str) -> tuple[int, bytes]:
-    """Give status and body, and the connection back."""
-    connection = await post(pool, url)
-    try:
-        pieces = []
-        while not connection.is_at_end:
-            pieces.append(await connection.read(asyncio.get_running_loop().time() + 5))
-        return connection.status, b"".join(pieces)
-    finally:
-        pool.release(connection)
 
 
 def ask(script: Script, num_requests: int = 1) -> list[tuple[int, bytes]]:
@@ -190,6 +123,50 @@ def test_a_kept_connection_that_the_server_has_closed_is_not_used() -> None:
 
     script = replying(LENGTH, num_replies=1)
     assert asyncio.run(with_server(script, work)) == [(200, b"hello")] * 3
+
+
+def test_no_two_requests_share_a_connection_whatever_happens() -> None:
+    """Requests end, fail and are given up at any moment; each gets the answer to its own."""
+    chance = random.Random(7)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            number = await reader.readexactly(5)
+            await asyncio.sleep(chance.random() / 500)
+            writer.write(LENGTH[:-5] + number)
+
+    async def request(pool: Connections, url: str, number: int) -> None:
+        await asyncio.sleep(chance.random() / 20)
+        deadline = asyncio.get_running_loop().time() + 5
+        connection = await pool.post(url, b"%05d" % number, {}, deadline, 5.0)
+        try:
+            while not connection.is_whole:
+                await asyncio.sleep(0)
+            assert connection.read_nowait() == b"%05d" % number
+        finally:
+            pool.release(connection)
+
+    async def work(url: str, pool: Connections) -> None:
+        connect = pool._connect
+
+        async def slowly(*target: Any) -> HttpConnection:
+            await asyncio.sleep(chance.random() / 50)
+            if chance.random() < 0.2:
+                raise ConnectionRefusedError
+            return await connect(*target)
+
+        pool._connect = slowly  # type: ignore[method-assign]
+        tasks = [asyncio.create_task(request(pool, url, number)) for number in range(400)]
+        for task in chance.sample(tasks, 100):
+            await asyncio.sleep(chance.random() / 2000)
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        kinds = {type(result) for result in results}
+        assert kinds == {type(None), asyncio.CancelledError, ConnectionRefusedError}
+        assert pool._busy == set()
+
+    asyncio.run(with_server(script, work))
 
 
 def test_unused_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
