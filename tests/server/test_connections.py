@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import uvloop
 
 from outrider.config import ServerConfig
 from outrider.server import connection as connection_module
-from outrider.server.run import listen
+from outrider.server.run import copies_of, listen
 from outrider.types import Completed, Finished, GenerationRequest, Started, TextDelta, Usage
 from server.scripted import (
     MODEL,
@@ -316,3 +317,30 @@ def test_small_pieces_of_an_answer_do_not_wait_for_the_ones_before() -> None:
                 return await accepted.get()
 
     assert asyncio.run(accept()), "head and body of an answer would be 40 ms apart"
+
+
+def test_many_that_connect_at_once_are_accepted_in_a_few_turns_of_the_loop() -> None:
+    num_accepted = 0
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            nonlocal num_accepted
+            num_accepted += 1
+
+    async def num_turns() -> int:
+        loop = asyncio.get_running_loop()
+        listener = listen(ServerConfig(port=0))
+        turns = 0
+        async with contextlib.AsyncExitStack() as ends:
+            for each in copies_of(listener):
+                await ends.enter_async_context(await loop.create_server(Accepted, sock=each))
+            with contextlib.ExitStack() as clients:
+                for _ in range(64):
+                    clients.enter_context(socket.create_connection(listener.getsockname()))
+                while num_accepted < 64:
+                    await asyncio.sleep(0)
+                    turns += 1
+        return turns
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(num_turns()) < 16

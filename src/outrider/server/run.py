@@ -41,6 +41,10 @@ SWITCH_S = 0.0005
 # looks at is still in use: it took a tenth of the time of a busy server (docs/LOG.md).
 GC_THRESHOLD = 20_000
 
+# A turn of a busy loop takes milliseconds, and of many that connect at once the last would wait as
+# many turns as there are others. Each single connection costs the more the more this is.
+ACCEPTED_AT_ONCE = 8
+
 OnReady = Callable[[str, str | None], None]  # gets address and model
 
 
@@ -106,7 +110,7 @@ async def _serve(hosting: Hosting, listener: socket.socket, on_ready: OnReady) -
     loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         await data.start()  # no request is answered before its key is known
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = asyncio.create_task(server.serve(sockets=copies_of(listener)))
         await asyncio.wait({starting, serving}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             starting.result()  # raises if the model can't be loaded
@@ -136,6 +140,11 @@ def _spare_what_stays() -> None:
 def make_server(app: Starlette, config: ServerConfig) -> Server:
     """Make the server of an application; it drains before it stops."""
     return Server(server_settings(app, config, encode_error))
+
+
+def copies_of(listener: socket.socket) -> list[socket.socket]:
+    """Give a listener several times: uvloop accepts one of each per turn of the loop."""
+    return [listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
 
 
 def address_of(listener: socket.socket) -> str:
