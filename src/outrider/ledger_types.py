@@ -116,6 +116,7 @@ APP_CATEGORIES: dict[str, tuple[str, ...]] = {
     "productivity": ("writing-assistant", "general-chat", "personal-agent", "legal"),
     "entertainment": ("roleplay", "game"),
 }  # fmt: skip
+APP_SUBCATEGORIES = tuple(name for names in APP_CATEGORIES.values() for name in names)
 
 
 class ModelTokens(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from outrider.dialects.openrouter_statistics import Window, begin_s, period_begi
 from outrider.errors import InvalidRequest, UnsupportedParameter
 from outrider.ledger_types import (
     APP_CATEGORIES,
+    APP_SUBCATEGORIES,
     Activity,
     AppTokens,
     Generation,
@@ -175,7 +176,7 @@ def test_groups_and_categories_are_those_that_openrouter_has() -> None:
     operation = document()["paths"]["/datasets/app-rankings"]["get"]
     names = {each["name"]: each["schema"] for each in operation["parameters"]}
     assert set(APP_CATEGORIES) == set(names["category"]["enum"])
-    assert sorted(wire.SUBCATEGORIES) == sorted(names["subcategory"]["enum"])
+    assert sorted(APP_SUBCATEGORIES) == sorted(names["subcategory"]["enum"])
 
 
 def test_models_beyond_the_fiftieth_are_one_row_at_the_end_of_their_day() -> None:

@@ -17,7 +17,14 @@ from msgspec import UNSET, UnsetType
 from outrider.dialects.openrouter import usd
 from outrider.dialects.openrouter_keys import WORKSPACE, check_workspace
 from outrider.errors import InvalidRequest, UnsupportedParameter
-from outrider.ledger_types import APP_CATEGORIES, DAY_S, Activity, AppTokens, ModelTokens
+from outrider.ledger_types import (
+    APP_CATEGORIES,
+    APP_SUBCATEGORIES,
+    DAY_S,
+    Activity,
+    AppTokens,
+    ModelTokens,
+)
 
 FLOOR = date(2025, 1, 1)
 NUM_DAYS = 30
@@ -26,7 +33,6 @@ NUM_MODELS = 50  # of each period; the rest is one row
 OTHER = "other"
 
 CONTEXT_BUCKETS = {"1K": 10**3, "10K": 10**4, "100K": 10**5, "1M": 10**6, "10M": 10**7}
-SUBCATEGORIES = tuple(name for names in APP_CATEGORIES.values() for name in names)
 MODALITIES = ("text", "image", "image_output", "audio", "tool_calling")
 
 Period = Literal["day", "week", "month"]
@@ -293,7 +299,7 @@ def _one_of(query: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> st
 
 def _read_categories(query: Mapping[str, str]) -> tuple[str, ...] | None:
     group = _one_of(query, "category", tuple(APP_CATEGORIES))
-    subcategory = _one_of(query, "subcategory", SUBCATEGORIES)
+    subcategory = _one_of(query, "subcategory", APP_SUBCATEGORIES)
     if not subcategory:
         return APP_CATEGORIES[group] if group else None
     if group and subcategory not in APP_CATEGORIES[group]:

@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from outrider.config import ServerConfig
 from outrider.errors import ConfigError, Forbidden, StorageError, Unauthorized
-from outrider.ledger_types import APP_CATEGORIES
+from outrider.ledger_types import APP_SUBCATEGORIES
 from outrider.metering.budgets import Budgets
 from outrider.metering.keyring import Clock, Keyring, Lease
 from outrider.metering.keys import Key, id_of
@@ -99,7 +99,7 @@ NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
     ("/outrider/v1/statistics/", "any"),  # of one's own requests
 )
 OWN_PREFIX = "/outrider/v1/"
-_CATEGORIES = {name.encode(): name for names in APP_CATEGORIES.values() for name in names}
+_CATEGORIES = {name.encode(): name for name in APP_SUBCATEGORIES}
 
 
 _OF_MANAGERS: tuple[Need, ...] = ("management", "managing", "administering")

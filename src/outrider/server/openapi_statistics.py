@@ -8,7 +8,7 @@ from outrider.dialects import outrider_statistics as own
 from outrider.dialects.openai_answers import ErrorBody
 from outrider.dialects.openrouter_answers import RoutedError
 from outrider.dialects.openrouter_keys import WORKSPACE
-from outrider.ledger_types import APP_CATEGORIES
+from outrider.ledger_types import APP_CATEGORIES, APP_SUBCATEGORIES
 from outrider.server.engine_history import EnginesAnswer
 from outrider.server.openapi import CSV, Operation, Schema, Wire, errors
 
@@ -26,7 +26,7 @@ _ACTIVITY: dict[str, Schema] = {
 _APPS: dict[str, Schema] = {
     **_WINDOW,
     "category": {"type": "string", "enum": list(APP_CATEGORIES)},
-    "subcategory": {"type": "string", "enum": list(kinds.SUBCATEGORIES)},
+    "subcategory": {"type": "string", "enum": list(APP_SUBCATEGORIES)},
     "sort": {"type": "string", "enum": ["popular", "trending"]},
     "limit": {"type": "integer", "minimum": 1, "maximum": kinds.MAX_APPS},
     "offset": {"type": "integer", "minimum": 0, "maximum": kinds.MAX_APPS},
