@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from itertools import chain
 
 import msgspec
 import pytest
@@ -188,7 +189,7 @@ def test_bytes_of_any_kind_are_read_or_refused(body: bytes):
         decode_json(body, Body)
 
 
-payloads = st.binary(max_size=30).filter(lambda data: not {10, 13} & set(data))
+payloads = st.binary(min_size=1, max_size=30).filter(lambda data: not {10, 13} & set(data))
 
 
 @given(st.lists(payloads))
@@ -199,3 +200,15 @@ def test_data_survives_its_framing(data: list[bytes]):
 def test_streams_of_other_servers_are_read():
     stream = b": comment\r\nevent: x\r\ndata:a\r\ndata: b\r\n\r\n\r\ndata:  c\r\rdata: cut off"
     assert list(sse.decode_data(stream)) == [b"a\nb", b" c"]
+
+
+def test_a_byte_order_mark_hides_no_event_however_it_is_split():
+    stream = b"\xef\xbb\xbfdata: a\n\ndata: \xef\xbb\xbfb\n\n"
+    for size in range(1, len(stream)):
+        reader = sse.Reader()
+        pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+        assert [*chain.from_iterable(map(reader.feed, pieces))] == [b"a", b"\xef\xbb\xbfb"]
+
+
+def test_an_event_without_data_is_none():
+    assert list(sse.decode_data(b"data:\n\ndata\n\ndata: a\n\ndata: \n\ndata:\n")) == [b"a"]

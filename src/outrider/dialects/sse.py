@@ -1,8 +1,9 @@
 """Server-sent events: how a stream of JSON objects is framed on the wire.
 
-Writes `data:` lines only and reads what other servers may send (comments, CRLF, no space after the
-colon); multi-line data is joined, as the HTML standard says. Never sees what the JSON means, and
-never holds more than one event of at most `MAX_EVENT_BYTES`.
+Writes `data:` lines only and reads what other servers may send, as the HTML standard says:
+comments, CRLF, no space after the colon, a byte order mark; lines of data are joined, and an event
+without any is none. Never sees what the JSON means, and never holds more than one event of at most
+`MAX_EVENT_BYTES`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from outrider.errors import ProviderError
 DONE = b"data: [DONE]\n\n"
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 MAX_EVENT_BYTES = 4 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def encode_data(payload: bytes) -> bytes:
@@ -36,6 +38,7 @@ class Reader:
         self._lines: list[bytes] = []  # data of the event whose end hasn't come
         self._num_bytes = 0  # in `_lines`
         self._ends_in_cr = False
+        self._is_first = True  # no line has ended
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Give the data of each event that is complete now; what isn't at the end of all is lost.
@@ -49,6 +52,9 @@ class Reader:
             if self._rest:
                 line = bytes(self._rest) + line
                 self._rest.clear()
+            if self._is_first:
+                self._is_first = False
+                line = line.removeprefix(_BYTE_ORDER_MARK)
             if line.startswith(b"data:"):
                 self._lines.append(line[6:] if line[5:6] == b" " else line[5:])
                 self._num_bytes += len(line)
@@ -57,15 +63,17 @@ class Reader:
                 event = b"\n".join(self._lines)
                 self._lines.clear()
                 self._num_bytes = 0
-                yield event
+                if event:
+                    yield event
         if rest:
             self._rest += rest
             self._check_size()
 
     def finish(self) -> Iterator[bytes]:
         """Give the data of an event that lacks only the empty line after it."""
-        if self._lines and not self._rest:
-            yield b"\n".join(self._lines)
+        event = b"\n".join(self._lines)
+        if event and not self._rest:
+            yield event
             self._lines.clear()
 
     def _check_size(self) -> None:
