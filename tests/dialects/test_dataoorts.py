@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dialects.strategies import ERRORS, ID, filled, texts, usages
 from outrider.dialects.base import Answer, Choice, Decoded, Envelope
-from outrider.dialects.dataoorts import Dataoorts
+from outrider.dialects.dataoorts import LIKELY_LIMIT, Dataoorts
 from outrider.errors import InvalidRequest, OutriderError, RequestError, UnsupportedParameter
 from outrider.types import GenerationRequest, Message, SamplingParams, Tool, ToolCall, Usage
 
@@ -60,8 +60,28 @@ def test_a_request_survives_the_wire(
 
 @given(texts, usages)
 def test_an_answer_survives_the_wire(text: str, usage: Usage):
-    answer = Answer("", (Choice(text, "stop"),), usage)
+    reason = "length" if usage.completion_tokens == LIKELY_LIMIT else "stop"
+    answer = Answer("", (Choice(text, reason),), usage)
     assert WIRE.decode_answer(WIRE.encode_answer(answer, decode({"prompt": "a"}))) == answer
+
+
+@pytest.mark.parametrize(
+    ("limit", "num_tokens", "reason"),
+    [
+        (None, 255, "stop"),
+        (None, 256, "length"),
+        (None, 257, "stop"),
+        (300, 256, "stop"),
+        (300, 300, "length"),
+    ],
+)
+def test_an_answer_of_all_its_tokens_was_cut_also_where_nobody_set_a_limit(
+    limit: int | None, num_tokens: int, reason: str
+):
+    body = WIRE.encode_answer(
+        Answer("", (Choice("a", "stop"),), Usage(3, num_tokens)), decode({"prompt": "a"})
+    )
+    assert Dataoorts(limit).decode_answer(body).choices[0].finish_reason == reason
 
 
 @pytest.mark.parametrize("errors", ERRORS, ids=lambda errors: errors.__class__.__name__)

@@ -26,6 +26,9 @@ from outrider.errors import InvalidRequest, OutriderError, UnsupportedParameter
 from outrider.types import Event, GenerationRequest, SamplingParams
 
 DEFAULTS = SamplingParams(temperature=0.6)
+# Where nobody set a limit, the service's own isn't documented. An answer of just as many tokens as
+# Workers AI gives then, whose interface this is, is taken for a cut one.
+LIKELY_LIMIT = 256
 _POINTER = re.compile(r"'/(?=\w)")
 _KNOWN = ("model", "data")
 
@@ -45,6 +48,7 @@ class Dataoorts:
 
     def __init__(self, max_tokens: int | None = None) -> None:
         self._inputs = WorkersAi(DEFAULTS, max_tokens=max_tokens)
+        self._has_limit = max_tokens is not None
 
     def headers(self, request_id: str, created_s: int) -> dict[str, str]:
         """Give no headers: none are documented."""
@@ -80,7 +84,12 @@ class Dataoorts:
 
     def decode_answer(self, body: bytes) -> Answer:
         """Read a whole answer's body; the finish reason isn't on the wire."""
-        return self._inputs.decode_answer(body)
+        answer = self._inputs.decode_answer(body)
+        is_likely_cut = not self._has_limit and answer.usage.completion_tokens == LIKELY_LIMIT
+        if not is_likely_cut or answer.choices[0].finish_reason != "stop":
+            return answer
+        choice = msgspec.structs.replace(answer.choices[0], finish_reason="length")
+        return msgspec.structs.replace(answer, choices=(choice,))
 
     def stream_encoder(self, decoded: Decoded) -> StreamEncoder:
         """Refuse: this wire has no streams."""
