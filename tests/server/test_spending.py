@@ -79,7 +79,7 @@ def test_many_requests_at_once_on_the_last_cent_spend_it_and_no_more(tmp_path: P
     with serve(tmp_path) as server:  # what was spent is in the ledger
         assert own(server, "s") == spent
         assert chat(server, "s") == 402
-    rows = ledger_of(tmp_path)
+    rows = [row for row in ledger_of(tmp_path) if row.status == 200]
     assert [row.cost_microusd for row in rows] == [COST] * num_answered
     assert {(row.status, row.completion_tokens) for row in rows} == {(200, 6)}
 
@@ -110,6 +110,30 @@ def test_many_prompts_that_are_longer_than_they_look_exceed_a_budget_by_one_requ
             pass
     spent = sum(row.cost_microusd for row in ledger_of(tmp_path))
     assert 5 * CENT - cost < spent <= 5 * CENT + cost
+
+
+def test_what_a_budget_or_a_rate_refuses_has_a_row(tmp_path: Path) -> None:
+    keys = {
+        "poor": secret_key("poor", limit_microusd=1),
+        "fast": secret_key("fast", tokens_per_minute=20),
+    }
+    for key in keys.values():
+        run(database_of(tmp_path), lambda c, key=key: add_key(c, key))
+    with serve(tmp_path) as server:
+        assert [chat(server, name) for name in ("poor", "fast", "fast")] == [402, 200, 429]
+        reply = server.ask("POST", "/api/v1/chat/completions", CHAT, **bearer("poor"))
+        shown = server.ask(
+            "GET", f"/api/v1/generation?id={reply.headers['x-generation-id']}", **bearer("poor")
+        )
+        assert shown.json()["data"]["total_cost"] == 0
+    rows = [(row.key, row.status, row.error_code) for row in ledger_of(tmp_path)]
+    assert sorted(rows) == sorted(
+        [
+            *[(keys["poor"].id, 402, "insufficient_quota")] * 2,
+            (keys["fast"].id, 200, ""),
+            (keys["fast"].id, 429, "rate_limit_exceeded"),
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,10 @@ class Meter:
         slot = self._ledger.take(opened) if self._ledger and not is_repeatable else None
         return Account(opened, trace, slot, reservation, self._add)
 
+    def refused(self, opened: Opened, trace: Trace) -> Account:
+        """Open the account of a request that its caller's budget or rate refuses."""
+        return Account(opened, trace, None, None, self._add)
+
     def _add(self, slot: Slot | None, row: Row) -> None:
         ledger = self._ledger
         if ledger is None:

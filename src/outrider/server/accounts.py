@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from outrider.dialects.openrouter import generation_id
+from outrider.errors import PaymentRequired, RateLimited
 from outrider.gateway.prompt_size import (
     BYTES_PER_TOKEN,
     estimate_text_tokens,
@@ -28,10 +29,14 @@ Wanted = GenerationRequest | EmbeddingRequest
 def open_account(meter: Meter, exchange: Exchange, request: Wanted) -> Account:
     """Open the account of a request whose model is known; `exchange` closes it when it ends.
 
-    Raises what the caller's budget refuses it with.
+    Raises what the caller's budget refuses it with, which has a row too.
     """
     opened, estimate = opened_of(exchange, request), estimate_of(request, exchange.trace)
-    exchange.account = meter.open(opened, exchange.caller, exchange.trace, estimate)
+    try:
+        exchange.account = meter.open(opened, exchange.caller, exchange.trace, estimate)
+    except (PaymentRequired, RateLimited):
+        exchange.account = meter.refused(opened, exchange.trace)
+        raise
     return exchange.account
 
 
