@@ -21,7 +21,7 @@ from metering.test_keys import key
 from metering.test_ledger import row_of
 from outrider import config
 from outrider.conversation_types import Cursor, Search, query_words, words_of
-from outrider.errors import ConfigError, StorageError
+from outrider.errors import ConfigError, InvalidRequest, StorageError
 from outrider.ledger_types import DAY_S, AppTokens, Span
 from outrider.metering import statistics, trends, upkeep
 from outrider.metering.contents import find_content, save_contents
@@ -218,6 +218,20 @@ def test_a_connection_that_was_lost_is_made_again(server: Cluster, url: str) -> 
             await database.run(all_keys)
         server.start()
         assert await database.run(all_keys) == []
+        await database.close()
+
+    asyncio.run(main())
+
+
+def test_what_the_server_cannot_hold_is_the_fault_of_who_sent_it_alone(url: str) -> None:
+    async def main() -> None:
+        database = Database(PostgresServer(url))
+        await database.open()
+        name = key("a\0b")
+        asked = [lambda c: find_content(c, "\0"), lambda c: add_key(c, name), all_keys]
+        found = await asyncio.gather(*map(database.run, asked), return_exceptions=True)
+        assert [type(each) for each in found] == [InvalidRequest, InvalidRequest, list]
+        assert "NUL" in str(found[0])
         await database.close()
 
     asyncio.run(main())

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from outrider.errors import OutriderError
+from outrider.errors import InvalidRequest, OutriderError
 from outrider.storage.migration import Place, current, migrate
 from outrider.storage.schema import HEAD
 from outrider.storage.sqlite import SqliteFile
@@ -100,6 +100,10 @@ class Database:
         except OutriderError as error:
             savepoint.rollback()
             return error
+        except DataError as error:  # such as a NUL for PostgreSQL: whoever sent it is to be told
+            savepoint.rollback()
+            reason = " ".join(str(error.orig).split())[:200]
+            return InvalidRequest(f"the request has a value that can't be kept or found: {reason}")
         savepoint.commit()
         return result
 
