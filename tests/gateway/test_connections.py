@@ -169,6 +169,30 @@ def test_no_two_requests_share_a_connection_whatever_happens() -> None:
     asyncio.run(with_server(script, work))
 
 
+@pytest.mark.parametrize(
+    ("last_words", "is_sent_again"), [(b"", True), (b"HTTP/1.1 2", False), (b"SSH\r\n", False)]
+)
+def test_what_a_host_closes_on_its_next_use_is_sent_again_if_nothing_came(
+    last_words: bytes, is_sent_again: bool
+) -> None:
+    num_connections = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        await replying(LENGTH, num_replies=1)(reader, writer)
+        await take(reader)
+        writer.write(last_words)
+
+    if is_sent_again:
+        assert ask(script, 3) == [(200, b"hello")] * 3
+        assert num_connections == 3
+    else:
+        with pytest.raises(HttpError):
+            ask(script, 3)
+        assert num_connections == 1
+
+
 def test_unused_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "KEPT_S", 0.02)
     gone = asyncio.Event()

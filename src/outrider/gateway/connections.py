@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from aiohappyeyeballs import start_connection
 
-from outrider.gateway.http_connection import HttpConnection
+from outrider.gateway.http_connection import HttpConnection, HttpError
 
 KEPT_S = 60.0  # unused: a new one to a hosted service takes several times as long as a request
 NEXT_ADDRESS_S = 0.25
@@ -54,22 +54,21 @@ class Connections:
     ) -> HttpConnection:
         """Send a request and give the connection with the reply's head; `release` it afterwards.
 
-        Raises `TimeoutError`, `ConnectTimeout` or another `OSError`.
+        Over a kept connection that the host closes just then, it is sent once more over a new one,
+        as Go's net/http does. Raises `TimeoutError`, `ConnectTimeout` or another `OSError`.
         """
         target = target_of(url)
         head = head_of(target, headers, len(body))
-        connection = self._take(target)
-        if connection is None:
-            connection = await self._connect(target, deadline, connect_s)
-            connection.origin = target.origin
-        self._busy.add(connection)
-        try:
-            await connection.send(head, body, deadline)
-        except BaseException:
-            self._busy.discard(connection)
-            connection.close()
-            raise
-        return connection
+        kept = self._take(target)
+        if kept is not None:
+            try:
+                return await self._send(kept, head, body, deadline)
+            except (HttpError, ConnectionError):
+                if not kept.is_unanswered:
+                    raise
+        connection = await self._connect(target, deadline, connect_s)
+        connection.origin = target.origin
+        return await self._send(connection, head, body, deadline)
 
     def release(self, connection: HttpConnection) -> None:
         """Keep a connection whose reply is whole, and cut others."""
@@ -94,6 +93,18 @@ class Connections:
         for connection in every:
             connection.close()
         await asyncio.sleep(0)  # the transports end in the loop's next turn
+
+    async def _send(
+        self, connection: HttpConnection, head: bytes, body: bytes, deadline: float
+    ) -> HttpConnection:
+        self._busy.add(connection)
+        try:
+            await connection.send(head, body, deadline)
+        except BaseException:
+            self._busy.discard(connection)
+            connection.close()
+            raise
+        return connection
 
     def _take(self, target: Target) -> HttpConnection | None:
         """Give a connection that is kept: the last one, so that those too many grow old."""

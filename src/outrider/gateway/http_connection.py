@@ -89,6 +89,11 @@ class HttpConnection(asyncio.Protocol):
         return self._error is None and self._transport is not None
 
     @property
+    def is_unanswered(self) -> bool:
+        """Whether nothing at all has come since the last request."""
+        return not self._has_head and not self._num_head_bytes
+
+    @property
     def is_at_end(self) -> bool:
         """Whether all of the reply has been read."""
         return self.is_whole and not self._pieces
