@@ -30,9 +30,11 @@ KEPT = {"without-usage": Usage(0, 0)}  # what a host doesn't say
 
 def limits(fault: Fault) -> Timeouts:
     """Give time-outs of which only the one that a row is about can pass."""
+    short = 0.2
+    if fault.name == "open-when-complete":
+        return msgspec.structs.replace(PATIENT, idle_s=short)
     if fault.error is not ProviderTimeout:
         return PATIENT
-    short = 0.2
     if not fault.streamed:
         return msgspec.structs.replace(PATIENT, total_s=short)
     is_begun = "-after-" in fault.name

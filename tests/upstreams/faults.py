@@ -182,6 +182,7 @@ def odd_streams(wire: Wire) -> Iterator[Fault]:
         "cut-when-complete": [*text, end, usage, Cut()],
         "goes-on-after-done": [*good, b"data: nonsense\n\n"],
         "open-after-done": [*good, Stall()],
+        "open-when-complete": [*text, end, usage, Stall()],
         "gzip": packed,
         "answered-whole": whole(scripted.chat_answer(TEXT, wire=wire)),
     }

@@ -105,5 +105,6 @@ class _Answer:
     def _timed(self, events: Iterable[Event]) -> Iterable[Event]:
         for event in events:
             yield from self._check.pass_on(event)
-            self.reply.is_complete = self._check.is_finished
             self.reply.note_event()
+            if self._check.is_finished:
+                self.reply.note_completion()

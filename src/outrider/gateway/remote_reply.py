@@ -18,6 +18,7 @@ from outrider.gateway.http_connection import HttpConnection
 from outrider.gateway.upstream_errors import error_of, retry_after_s
 
 MAX_ERROR_BYTES = 64 << 10
+LAST_WORDS_S = 5.0
 
 
 class RemoteReply:
@@ -76,11 +77,11 @@ class RemoteReply:
         """Give the bytes that come next; none at the end."""
         try:
             return await self._opened().read(self._waits_until)
-        except TimeoutError as error:
-            raise self._too_late(error) from error
-        except OSError as error:
+        except OSError as error:  # one that came too late is one too
             if self.is_complete:
                 return b""
+            if isinstance(error, TimeoutError):
+                raise self._too_late(error) from error
             raise ProviderError(f"the answer broke off ({type(error).__name__})") from error
 
     @property
@@ -92,6 +93,11 @@ class RemoteReply:
         """Time the next event from now on, not from before this one was dealt with."""
         self._has_begun = True
         self.wait_at_most(self._timeouts.idle_s)
+
+    def note_completion(self) -> None:
+        """Wait only so long for what follows the last event: usage and `[DONE]`."""
+        self.is_complete = True
+        self.wait_at_most(min(LAST_WORDS_S, self._timeouts.idle_s))
 
     def wait_at_most(self, seconds: float) -> None:
         """Wait so long for what comes next, and never beyond the time for everything."""
