@@ -105,6 +105,20 @@ def test_what_began_before_the_breaker_opened_does_not_move_it() -> None:
     assert health.wait_s(where) == 10
 
 
+def test_a_request_that_begins_while_the_breaker_is_open_does_not_move_it() -> None:
+    clock = Clock()
+    health, where = Health(clock), endpoint()
+    for _ in range(5):
+        fail(health, where)
+    early = [health.begin(where) for _ in range(3)]
+    clock.now += 3
+    early[0].succeed(1)
+    early[1].fail(ProviderError("it broke"))
+    early[2].abandon()
+    assert health.state(where) == "open"
+    assert health.wait_s(where) == 2
+
+
 @pytest.mark.parametrize(
     ("said_s", "wait_s"), [(None, 5), (0.0, 0), (7.5, 7.5), (-3.0, 0), (1e9, 60), (math.inf, 60)]
 )
@@ -222,7 +236,7 @@ class BreakerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.breaker.wait_s(self.now) == 0)
     @rule()
     def begin(self) -> None:
-        self.running.append(self.breaker.begin())
+        self.running.append(self.breaker.begin(self.now))
         assert self.breaker.state != "open"
         self.opened_at = None
 

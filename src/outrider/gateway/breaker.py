@@ -19,6 +19,7 @@ WINDOW_S = 60
 FIRST_OPEN_S, LONGEST_OPEN_S = 5.0, 60.0
 NUM_GOOD_TO_CLOSE = 2
 PROBE_WAIT_S = 1.0  # what others are told while a probe runs
+OF_NOTHING = -1  # no change of state has this number: the request's result counts nowhere
 
 
 class Breaker:
@@ -39,9 +40,14 @@ class Breaker:
             return max(0.0, self._open_until - now)
         return PROBE_WAIT_S if self._is_probing else 0.0
 
-    def begin(self) -> int:
-        """Note that a request is sent; what is given stands for it in the calls below."""
+    def begin(self, now: float) -> int:
+        """Note that a request is sent; what is given stands for it in the calls below.
+
+        Who is asked all the same while it is open finds nothing out for others.
+        """
         if self.state == "open":
+            if now < self._open_until:
+                return OF_NOTHING
             self._change("half_open")
         if self.state == "half_open":
             self._is_probing = True

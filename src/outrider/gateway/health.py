@@ -224,7 +224,7 @@ class Try:
         self._own = own
         self._clock = clock
         self._begin = clock()
-        self._epoch = own.breaker.begin()
+        self._epoch = own.breaker.begin(self._begin)
         host.begin(endpoint.host, self._begin)
 
     @property

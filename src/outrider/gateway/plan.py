@@ -48,9 +48,11 @@ class Plan:
                 if self._num_rounds == 0:
                     if self._is_open(endpoint):
                         return endpoint
-                elif self._is_open(endpoint) and self._budget.spend():
+                elif self._is_open(endpoint) and self._budget.left >= 1:
                     await asyncio.sleep(retries.pause_s(self._num_rounds - 1))
-                    return endpoint
+                    # Meanwhile others may have had it closed, taken its last place or the last try.
+                    if self._is_open(endpoint) and self._budget.spend():
+                        return endpoint
             if self._num_rounds == retries.NUM_ROUNDS:
                 return None
             self._num_rounds += 1
