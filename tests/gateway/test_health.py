@@ -21,6 +21,7 @@ from outrider.errors import (
     EngineFailed,
     EngineOverloaded,
     InvalidRequest,
+    NoEndpoints,
     OutriderError,
     ProviderDenied,
     ProviderError,
@@ -154,7 +155,9 @@ def test_a_403_takes_out_one_model_only() -> None:
     assert health.wait_s(endpoint("other")) == 0
 
 
-@pytest.mark.parametrize("error", [InvalidRequest("no", "n"), EngineOverloaded("full")])
+@pytest.mark.parametrize(
+    "error", [InvalidRequest("no", "n"), NoEndpoints("nobody", None), EngineOverloaded("full")]
+)
 def test_a_refusal_says_nothing_about_the_host(error: OutriderError) -> None:
     health, where = Health(Clock()), endpoint()
     for _ in range(20):

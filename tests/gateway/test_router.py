@@ -122,6 +122,7 @@ def test_an_answer_passes_through_and_is_noted() -> None:
         (ProviderError("not an answer", 200), 502),
         (ModelNotFound("what?"), 404),
         (UnsupportedParameter("not on this wire", "n"), 400),
+        (NoEndpoints("No endpoints found for m: x is out by tools", "provider"), 404),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -1,7 +1,7 @@
 """The order in which the endpoints of one request are asked, and what is told if all fail.
 
 Every endpoint is asked once, then some of them again. A request that a host refuses isn't sent to
-others of the same model: they would refuse it too.
+others of the same model: they would refuse it too, unless it asks for what that host hasn't got.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from outrider.errors import (
     FailedAttempt,
+    NoEndpoints,
     OutriderError,
     ProviderDenied,
     ProviderRateLimited,
@@ -23,6 +24,9 @@ from outrider.gateway import retries
 from outrider.gateway.attempt import status_of
 from outrider.gateway.endpoint import Endpoint
 from outrider.gateway.health import Health
+
+# What one wire can't carry another may, and what nobody behind one host does, somebody else.
+_LACKS = (UnsupportedParameter, NoEndpoints)
 
 
 class Plan:
@@ -70,8 +74,7 @@ class Plan:
         self._error = error
         if retries.is_passing(error):
             self._again.append(endpoint)
-        # What a wire can't carry another one may.
-        if isinstance(error, RequestError) and not isinstance(error, UnsupportedParameter):
+        if isinstance(error, RequestError) and not isinstance(error, _LACKS):
             self._refusing.add(endpoint.model)
         return error
 
