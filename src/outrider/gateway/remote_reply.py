@@ -19,6 +19,7 @@ from outrider.gateway.upstream_errors import error_of, retry_after_s
 
 MAX_ERROR_BYTES = 64 << 10
 LAST_WORDS_S = 5.0
+ERROR_BODY_S = 2.0  # for what an error's body adds to its status; one comes with its head
 
 
 class RemoteReply:
@@ -110,14 +111,19 @@ class RemoteReply:
             self._connections.release(self._reply)
 
     async def _fail(self, reply: HttpConnection) -> NoReturn:
-        """Raise what a status of error means."""
+        """Raise what a status of error means, with what its body says if that comes soon."""
+        self.wait_at_most(ERROR_BODY_S)
+        body, is_late = b"", False
         try:
             body = await self.whole(MAX_ERROR_BYTES)
-        except ProviderError:
-            body = b""
+        except ProviderError as error:
+            is_late = isinstance(error, ProviderTimeout)
         wait = reply.headers.get(b"retry-after")
         wait_s = retry_after_s(None if wait is None else wait.decode("latin-1"), time.time())
-        raise error_of(self._dialect, reply.status, body, wait_s)
+        failure = error_of(self._dialect, reply.status, body, wait_s)
+        if is_late and type(failure) is ProviderError:  # it would be waited for again
+            failure = ProviderTimeout(f"{failure.message} and no more came", reply.status)
+        raise failure
 
     def _too_late(self, error: TimeoutError) -> ProviderTimeout:
         limits = self._timeouts
