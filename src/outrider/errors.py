@@ -54,7 +54,7 @@ class OutriderError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
-    # Of all hosts that were asked before the caller got this error; the last one is its own.
+    # Of all hosts that were chosen before the caller got this error; the last one is its own.
     failed: tuple[FailedAttempt, ...] = ()
 
     def __init__(self, message: str) -> None:
@@ -81,6 +81,7 @@ class UnsupportedParameter(InvalidRequest):
     """The wire documents this field but Outrider doesn't offer it."""
 
     code = "unsupported_parameter"
+    was_sent = True  # False: the wire of the host that was chosen can't carry it
 
 
 class ContextLengthExceeded(InvalidRequest):

@@ -27,6 +27,7 @@ from outrider.errors import (
     ProviderError,
     ProviderRateLimited,
     ProviderTimeout,
+    UnsupportedParameter,
 )
 from outrider.gateway.breaker import LONGEST_OPEN_S, Breaker
 from outrider.gateway.endpoint import Endpoint, Host
@@ -183,6 +184,17 @@ def test_the_limits_of_a_host_hold_for_all_its_models() -> None:
     assert health.wait_s(hourly) == 50
     clock.now += 50
     assert health.wait_s(hourly) == 0
+
+
+def test_what_is_refused_before_it_is_sent_takes_no_place_in_the_minute() -> None:
+    health, where = Health(Clock()), endpoint(requests_per_minute=1)
+    unsent = UnsupportedParameter("not on this wire", "n")
+    unsent.was_sent = False
+    for _ in range(3):
+        fail(health, where, unsent)
+    assert health.wait_s(where) == 0
+    fail(health, where, UnsupportedParameter("the host says so", "n"))
+    assert health.wait_s(where) == 60
 
 
 def test_an_outage_is_forgotten_after_half_a_minute_and_the_uptime_remembers_it() -> None:

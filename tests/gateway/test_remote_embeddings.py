@@ -133,7 +133,7 @@ def test_what_a_wire_cannot_carry_is_refused_by_name_before_anything_is_sent(
 ) -> None:
     error = failure(host, kind, wanted)
     assert isinstance(error, UnsupportedParameter)
-    assert (error.param, host.seen) == (param, [])
+    assert (error.param, error.was_sent, host.seen) == (param, False, [])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -152,9 +152,9 @@ def test_what_the_service_does_not_take_is_refused_by_name(
     refusal = Asked(host, kind=kind).can_carry(request(**fields))
     assert isinstance(refusal, UnsupportedParameter)
     assert (refusal.param or "").startswith(param)
-    with pytest.raises(UnsupportedParameter):
+    with pytest.raises(UnsupportedParameter) as caught:
         ask(Asked(host, kind=kind), request(**fields))
-    assert not host.seen
+    assert not (host.seen or caught.value.was_sent)
 
 
 def test_rejecting_when_busy_is_the_services_own(host: Scripted) -> None:

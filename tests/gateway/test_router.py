@@ -180,6 +180,19 @@ def test_a_refused_request_is_not_sent_to_others_of_the_model() -> None:
     assert good.num_requests == 0
 
 
+def test_who_was_spared_a_request_is_not_said_to_have_been_asked() -> None:
+    unsent = UnsupportedParameter("not on this wire", "n")
+    unsent.was_sent = False
+    spared = endpoint_at("spared", Player((unsent,)))
+    outcome = ask(router_of(spared))
+    assert (outcome.error, outcome.attempts, outcome.trace.provider) == (unsent, [], "")
+    failing = endpoint_at("failing", Player((SILENT,)))
+    outcome = ask(router_of(failing, spared), in_order("failing", "spared"))
+    assert outcome.error is SILENT
+    assert outcome.attempts == [("failing", 0, "provider_timeout")]
+    assert outcome.trace.provider == "failing"
+
+
 def test_another_model_is_asked_after_any_error() -> None:
     for error in (InvalidRequest("no", "n"), BROKEN, EngineOverloaded("full")):
         router = router_of(

@@ -13,7 +13,7 @@ import msgspec
 from outrider.errors import ModelNotFound, OutriderError, ProviderError
 from outrider.gateway.call_quality import CallCheck
 from outrider.gateway.endpoint import Endpoint
-from outrider.gateway.health import Health
+from outrider.gateway.health import Health, is_unsent
 from outrider.routing_types import Attempt, AttemptSpan, Trace
 from outrider.types import (
     Completed,
@@ -62,6 +62,7 @@ class EndpointTry:
         if trace.spans is not None:
             upstream = endpoint.upstream_model or endpoint.model
             self._span = trace.spans.attempt(endpoint.host.name, upstream, endpoint.host.base_url)
+        self._provider_before = trace.provider
         trace.provider = endpoint.host.name
         trace.model = endpoint.model
         trace.price = endpoint.price
@@ -106,7 +107,9 @@ class EndpointTry:
             failure.__cause__ = error
             error = failure
         self._try.fail(error)
-        self._write(200 if self.is_shown else status_of(error), error.code)
+        self._write(
+            200 if self.is_shown else status_of(error), error.code, is_listed=not is_unsent(error)
+        )
         return error
 
     def abandon(self) -> None:
@@ -132,7 +135,7 @@ class EndpointTry:
         elif isinstance(event, Finished):
             self._reasons.append(event.finish_reason)
 
-    def _write(self, status: int, error_code: str = "") -> None:
+    def _write(self, status: int, error_code: str = "", *, is_listed: bool = True) -> None:
         attempt = Attempt(
             provider=self.endpoint.host.name,
             model=self.endpoint.model,
@@ -145,7 +148,9 @@ class EndpointTry:
             usage = self.usage
             tokens = None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
             self._span.end(attempt, tokens, self._reasons)
-        if self._position is None:
+        if not is_listed:
+            self._trace.provider = self._provider_before
+        elif self._position is None:
             self._position = len(self._trace.attempts)
             self._trace.attempts.append(attempt)
         else:
@@ -154,6 +159,8 @@ class EndpointTry:
 
 def status_of(error: OutriderError) -> int:
     """Give the status of a failed try: the host's own, 0 if it gave none."""
+    if is_unsent(error):
+        return 0
     if isinstance(error, ProviderError):
         # A 200 whose body is no answer isn't one.
         return error.status if error.upstream_status == 200 else error.upstream_status

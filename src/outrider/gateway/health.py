@@ -20,6 +20,7 @@ from outrider.errors import (
     OutriderError,
     ProviderDenied,
     ProviderRateLimited,
+    UnsupportedParameter,
 )
 from outrider.gateway.breaker import Breaker, State
 from outrider.gateway.call_quality import Quality
@@ -74,6 +75,11 @@ class HostHealth:
         self.num_running += 1
         if host.requests_per_minute is not None:
             self._begun.append(now)
+
+    def take_back(self, begun: float) -> None:
+        """Note that the request of that time wasn't sent after all."""
+        if begun in self._begun:
+            self._begun.remove(begun)
 
 
 class LastError(NamedTuple):
@@ -257,6 +263,8 @@ class Try:
 
     def fail(self, error: OutriderError) -> None:
         """Note a failure, as far as it is the endpoint's."""
+        if is_unsent(error):
+            self._host.take_back(self._begin)
         if isinstance(error, EngineOverloaded) or not isinstance(error, EngineError):
             self.abandon()
             return
@@ -286,3 +294,8 @@ class Try:
                 error.message,
             )
         health.denial = error.message
+
+
+def is_unsent(error: OutriderError) -> bool:
+    """Say whether a host was spared a request that its wire can't carry."""
+    return isinstance(error, UnsupportedParameter) and not error.was_sent

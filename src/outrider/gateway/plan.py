@@ -42,8 +42,8 @@ class Plan:
         self._num_rounds = 0  # of second tries that were begun
         self._again: list[Endpoint] = []
         self._refusing: set[str] = set()  # models that don't take the request
-        self._failed: list[FailedAttempt] = []
-        self._error: OutriderError | None = None
+        self._lacking: set[Endpoint] = set()  # who can't do what it asks for
+        self._failed: list[tuple[FailedAttempt, OutriderError]] = []
 
     async def next(self) -> Endpoint | None:
         """Give who is asked next, None if nobody is left; pauses before one is asked again."""
@@ -69,36 +69,50 @@ class Plan:
     def fail(self, endpoint: Endpoint, error: OutriderError) -> OutriderError:
         """Take note that an endpoint failed; give the error with all that failed before."""
         host = endpoint.host.display_name
-        self._failed.append(FailedAttempt(host, error.code, status_of(error), error.message))
-        error.failed = tuple(self._failed)
-        self._error = error
+        attempt = FailedAttempt(host, error.code, status_of(error), error.message)
+        self._failed.append((attempt, error))
+        error.failed = tuple(each for each, _ in self._failed)
         if retries.is_passing(error):
             self._again.append(endpoint)
-        if isinstance(error, RequestError) and not isinstance(error, _LACKS):
+        if isinstance(error, _LACKS):
+            self._lacking.add(endpoint)
+        elif isinstance(error, RequestError):
             self._refusing.add(endpoint.model)
         return error
 
     def verdict(self) -> OutriderError:
         """Give the error for a request that nobody answered."""
-        wait_s = min(map(self._health.wait_s, self._endpoints))
-        if self._error is None:
-            return self._none_asked(wait_s)
-        if isinstance(self._error, ProviderRateLimited) and 0 < wait_s < math.inf:
-            self._error.retry_after_s = wait_s
-        return self._error
+        able = [each for each in self._endpoints if each not in self._lacking]
+        wait_s = min(map(self._health.wait_s, able), default=0.0)
+        if not self._failed:
+            return self._none_asked(able, wait_s)
+        # What a host lacks says nothing of the others, so it is told only if nothing else is.
+        firm = [each for each in self._failed if not isinstance(each[1], _LACKS)]
+        own, error = (firm or self._failed)[-1]
+        error.failed = tuple(
+            sorted((each for each, _ in self._failed), key=lambda each: each is own)
+        )
+        if not firm and 0 < wait_s < math.inf:
+            return self._none_asked(able, wait_s, f"{error.message}; ")
+        if isinstance(error, ProviderRateLimited) and 0 < wait_s < math.inf:
+            error.retry_after_s = wait_s
+        return error
 
-    def _none_asked(self, wait_s: float) -> OutriderError:
-        model = self._endpoints[0].model
+    def _none_asked(
+        self, endpoints: Sequence[Endpoint], wait_s: float, lack: str = ""
+    ) -> OutriderError:
+        """Say why nobody was asked; `lack` is what those lack who aren't among the endpoints."""
+        model = endpoints[0].model
         if wait_s == math.inf:
-            hosts = sorted({endpoint.host.display_name for endpoint in self._endpoints})
+            hosts = sorted({endpoint.host.display_name for endpoint in endpoints})
             return ProviderDenied(
                 f"no provider of {model} takes our key: {', '.join(hosts)}; the operator has to "
                 "put it right"
             )
-        if any(map(self._health.is_cooling, self._endpoints)):
-            text = f"every provider of {model} is at its limits; try again later"
-            return ProviderRateLimited(text, wait_s)
-        text = f"every provider of {model} has failed in the last minute; try again later"
+        every = f"{lack}every {'other ' if lack else ''}provider of {model}"
+        if any(map(self._health.is_cooling, endpoints)):
+            return ProviderRateLimited(f"{every} is at its limits; try again later", wait_s)
+        text = f"{every} has failed in the last minute; try again later"
         return ProviderUnavailable(text, wait_s)
 
     def _is_open(self, endpoint: Endpoint) -> bool:

@@ -14,7 +14,7 @@ from outrider.config_providers import Timeouts
 from outrider.errors import OutriderError, ProviderError
 from outrider.gateway.connections import Connections
 from outrider.gateway.remote_reply import RemoteReply
-from outrider.gateway.upstream import Call, Upstream, call_of
+from outrider.gateway.upstream import Call, Upstream, call_of, nothing_sent
 from outrider.gateway.upstream_errors import told
 from outrider.gateway.upstream_events import EventCheck, events_of
 from outrider.types import Event, GenerationRequest
@@ -38,8 +38,9 @@ class RemoteProvider:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; see `Provider`."""
-        call = call_of(self.upstream, request)
-        body = call.encode()
+        with nothing_sent():
+            call = call_of(self.upstream, request)
+            body = call.encode()
         num_choices = max(1, len(request.prompts)) * request.sampling.n
         check = EventCheck(num_choices, self.name, self.upstream.display_name)
         answer = _Answer(call, self._connections, self.upstream.timeouts, check)

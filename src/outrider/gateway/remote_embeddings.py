@@ -15,7 +15,7 @@ from outrider.errors import OutriderError, ProviderError, RequestError
 from outrider.gateway.connections import Connections
 from outrider.gateway.prompt_size import estimate_text_tokens
 from outrider.gateway.remote_reply import RemoteReply
-from outrider.gateway.upstream import Upstream
+from outrider.gateway.upstream import Upstream, nothing_sent
 from outrider.gateway.upstream_embeddings import embedding_call_of
 from outrider.gateway.upstream_errors import told
 from outrider.gateway.upstream_events import MAX_ID_CHARS
@@ -39,7 +39,8 @@ class RemoteEmbeddings:
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Give the vectors of a request; see `EmbeddingProvider`."""
-        call = embedding_call_of(self.upstream, request)
+        with nothing_sent():
+            call = embedding_call_of(self.upstream, request)
         reply = RemoteReply(self._connections, call.dialect, self.upstream.timeouts)
         try:
             headers = self._headers | request.trace_headers

@@ -7,7 +7,8 @@ text that this module makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote
@@ -69,6 +70,16 @@ class Call(NamedTuple):
     def encode(self) -> bytes:
         """Write the body; raises `UnsupportedParameter` for what the wire can't carry."""
         return self.dialect.encode_request(self.request)
+
+
+@contextmanager
+def nothing_sent() -> Iterator[None]:
+    """Note on what is refused inside that no provider has heard of it."""
+    try:
+        yield
+    except UnsupportedParameter as error:
+        error.was_sent = False
+        raise
 
 
 def call_of(upstream: Upstream, request: GenerationRequest) -> Call:
