@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -303,6 +304,30 @@ def test_hosts_of_all_models_are_sorted_together_if_that_is_asked_for() -> None:
     outcome = ask(router, Routing(models=models, sort="price", sorts_across_models=True))
     assert outcome.trace.provider == "cheap"
     assert ask(router, Routing(models=models, sort="price")).trace.provider == "dear"
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "latency_s"),
+    [("host", REQUEST, 2), ("host", whole(), None), ("local", whole(), 2)],
+    ids=["stream", "whole", "whole-here"],
+)
+def test_a_whole_answer_of_a_host_says_nothing_of_its_latency(
+    name: str, request_: GenerationRequest, latency_s: float | None
+) -> None:
+    clock = Clock()
+
+    class Slow(Player):
+        async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+            for event in ANSWER:
+                clock.now += 2 if event is ANSWER[2] else 0
+                yield event
+
+    endpoint = endpoint_at(name, Slow(ANSWER))
+    outcome = ask(Router(Models(endpoint), Health(clock)), request=request_)  # type: ignore[arg-type]
+    shown = outcome.router.health.statistics(endpoint)
+    assert shown.latency_s.get("p50") == (latency_s and pytest.approx(latency_s, rel=0.05))
+    assert shown.throughput["p50"] == pytest.approx(1, rel=0.05), "two tokens in two seconds"
+    assert outcome.trace.first_event_s == 2
 
 
 def test_nothing_is_reserved_for_less_than_the_dearest_host_takes() -> None:

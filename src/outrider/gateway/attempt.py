@@ -23,7 +23,6 @@ from outrider.types import (
     GenerationRequest,
     Started,
     TextDelta,
-    Tool,
     ToolCallDelta,
     Usage,
 )
@@ -41,11 +40,14 @@ class EndpointTry:
         endpoint: Endpoint,
         health: Health,
         trace: Trace,
-        tools: Sequence[Tool] = (),
+        request: GenerationRequest | None = None,
         *,
         holds_all: bool = False,
     ) -> None:
         """Begin; `holds_all` gives nothing out before the answer is complete."""
+        tools = () if request is None else request.tools
+        # A whole answer of another machine doesn't show when its first token was there.
+        self._shows_latency = request is None or request.stream or endpoint.host.is_local
         self.endpoint = endpoint
         self.is_shown = False
         self.usage: Usage | None = None  # once the answer is complete
@@ -126,7 +128,7 @@ class EndpointTry:
 
     def _note(self, event: Event) -> None:
         if self._position is None and is_visible(event):
-            self._trace.first_event_s = self._try.answer()
+            self._trace.first_event_s = self._try.answer(is_latency=self._shows_latency)
             self._write(200)
         elif isinstance(event, Started):
             self._upstream_id = event.upstream_id

@@ -45,7 +45,7 @@ class Statistics:
     uptime_5m: float | None = None  # good ÷ (good + failed); None: nobody asked
     uptime_30m: float | None = None
     uptime_1d: float | None = None
-    latency_s: dict[str, float] = field(default_factory=dict)  # to the first event, 30 minutes
+    latency_s: dict[str, float] = field(default_factory=dict)  # to a first event, 30 minutes
     throughput: dict[str, float] = field(default_factory=dict)  # tokens per second, 30 minutes
 
 
@@ -238,11 +238,15 @@ class Try:
         """Seconds since the request was sent."""
         return self._clock() - self._begin
 
-    def answer(self) -> float:
-        """Note the first event that a client can see; give the seconds that it took."""
+    def answer(self, *, is_latency: bool = True) -> float:
+        """Note the first event that a client can see; give the seconds that it took.
+
+        They are the endpoint's latency unless the event came with all the others.
+        """
         now = self._clock()
         self._own.breaker.release(self._epoch)
-        self._own.latencies_s.add(now, now - self._begin)
+        if is_latency:
+            self._own.latencies_s.add(now, now - self._begin)
         return now - self._begin
 
     def succeed(self, num_tokens: int, has_good_calls: bool | None = None) -> None:

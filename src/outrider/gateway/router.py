@@ -118,7 +118,7 @@ class RoutedModel:
             # A whole answer is seen when it is complete, so until then others can be asked.
             holds_all = not request.stream and plan.can_go_on(endpoint)
             attempt = EndpointTry(
-                endpoint, router.health, self._trace, request.tools, holds_all=holds_all
+                endpoint, router.health, self._trace, request, holds_all=holds_all
             )
             try:
                 events = endpoint.provider.generate(attempt.traced(request))
