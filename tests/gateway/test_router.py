@@ -30,7 +30,7 @@ from outrider.gateway import retries
 from outrider.gateway.endpoint import Endpoint
 from outrider.gateway.health import Health
 from outrider.gateway.router import Router
-from outrider.routing_types import Caller, Price, Routing, Trace, WantedModel
+from outrider.routing_types import Caller, Price, Routing, SortBy, Trace, WantedModel
 from outrider.types import (
     Completed,
     Event,
@@ -304,6 +304,32 @@ def test_hosts_of_all_models_are_sorted_together_if_that_is_asked_for() -> None:
     outcome = ask(router, Routing(models=models, sort="price", sorts_across_models=True))
     assert outcome.trace.provider == "cheap"
     assert ask(router, Routing(models=models, sort="price")).trace.provider == "dear"
+
+
+@pytest.mark.parametrize(
+    ("sorts", "wish", "provider"),
+    [
+        (("price", "price"), None, "cheap"),
+        (("price", None), None, "dear"),
+        (("price", "throughput"), None, "dear"),
+        (("throughput", None), "price", "cheap"),
+        (("exacto", "exacto"), None, "dear"),  # without tools that is no sorting
+    ],
+    ids=["one", "without", "two", "with-a-wish", "exacto"],
+)
+def test_what_all_names_are_sorted_by_sorts_hosts_of_all_models(
+    sorts: tuple[SortBy | None, ...], wish: SortBy | None, provider: str
+) -> None:
+    router = router_of(
+        endpoint_at("dear", Player(ANSWER), model="m", prompt=9),
+        endpoint_at("cheap", Player(ANSWER), model="other", prompt=1),
+    )
+    models = tuple(
+        WantedModel(names=(f"{name}:{sort}", name), sort=sort)
+        for name, sort in zip(("m", "other"), sorts, strict=True)
+    )
+    routing = Routing(models=models, sort=wish, sorts_across_models=True)
+    assert ask(router, routing).trace.provider == provider
 
 
 @pytest.mark.parametrize(

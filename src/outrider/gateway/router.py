@@ -17,7 +17,7 @@ from outrider.gateway.health import Health
 from outrider.gateway.plan import Plan
 from outrider.gateway.prompt_size import known_range
 from outrider.gateway.retries import RetryBudget
-from outrider.gateway.selection import Candidates, Needs, arrange, select
+from outrider.gateway.selection import Candidates, Needs, arrange, select, sort_of
 from outrider.gateway.sticky import Conversation, Sticky, conversation_of, has_cheap_cache
 from outrider.routing_types import Caller, Price, Routing, SortBy, Trace, WantedModel
 from outrider.types import Event, GenerationRequest, Usage
@@ -149,6 +149,7 @@ class RoutedModel:
         router, routing = self._router, self._routing
         self._trace.prompt_tokens_estimate = known_range(request, self._trace)[0]
         chosen: list[list[Endpoint]] = []
+        sorts: set[SortBy | None] = set()
         refusal: NoEndpoints | None = None
         for model in self._models:
             needs = Needs.of(request, await self._count(request, model))
@@ -162,13 +163,15 @@ class RoutedModel:
                         is_local_first=router.is_local_first,
                     )
                 )
+                sorts.add(sort_of(model, needs, routing))
             except NoEndpoints as error:
                 refusal = refusal or error
         if refusal is not None and not chosen:
             raise refusal
-        if routing.sorts_across_models and routing.sort:
+        sort = sorts.pop() if len(sorts) == 1 else routing.sort
+        if routing.sorts_across_models and sort:
             everybody = [endpoint for group in chosen for endpoint in group]
-            chosen = [arrange(everybody, routing, routing.sort, router.health)]
+            chosen = [arrange(everybody, routing, sort, router.health)]
         for group in chosen:
             self._prefer(group, conversation)
         return [endpoint for group in chosen for endpoint in group]

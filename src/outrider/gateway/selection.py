@@ -91,13 +91,19 @@ def select(
         allowed = local  # our own engine says by the field's path what it can't do
     if not allowed:
         raise no_endpoints(candidates.model, reasons)
-    sort = candidates.sort or routing.sort
-    if sort == "exacto" and "tools" not in needs.features:
-        sort = None  # there are no calls that could be good or bad
+    sort = sort_of(candidates, needs, routing)
     ordered = arrange(_fitting(allowed, needs), routing, sort, health)
     if is_local_first and not routing.order and sort is None:
         ordered.sort(key=lambda endpoint: not endpoint.host.is_local)
     return ordered
+
+
+def sort_of(candidates: Candidates, needs: Needs, routing: Routing) -> SortBy | None:
+    """Give by what a model's endpoints are sorted: what its name says goes first."""
+    sort = candidates.sort or routing.sort
+    if sort == "exacto" and "tools" not in needs.features:
+        return None  # there are no calls that could be good or bad
+    return sort
 
 
 def no_endpoints(model: str, reasons: Mapping[str, str]) -> NoEndpoints:
