@@ -161,6 +161,8 @@ def test_vectors_of_another_size_than_was_asked_for_are_refused(host: Scripted) 
     [
         (whole({"error": {"message": "no", "param": "input[1]"}}, 400), "openai", InvalidRequest,
          "text[1]"),
+        (whole({"error": {"message": "no", "param": ["input"]}}, 400), "openai", InvalidRequest,
+         None),
         (whole({"error": {"message": "no such model", "code": "model_not_found"}}, 404), "openai",
          ModelNotFound, None),
         (whole({"error": {"message": "no"}}, 401), "openai", ProviderDenied, None),

@@ -7,7 +7,6 @@ reference (platform.openai.com/docs/api-reference).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import msgspec
 
 from outrider.dialects import sse
 from outrider.dialects.base import Answer, Decoded, Envelope, StreamDecoder, StreamEncoder
-from outrider.dialects.error_codes import BY_CODE, make_error
+from outrider.dialects.error_codes import read_error
 from outrider.dialects.openai_choices import ChatChoices, ChoiceCodec, TextChoices
 from outrider.dialects.openai_replies import ReplyDecoder, read_answer
 from outrider.dialects.openai_request import (
@@ -26,7 +25,6 @@ from outrider.dialects.openai_request import (
     encode_completion,
 )
 from outrider.errors import (
-    ContextLengthExceeded,
     EngineFailed,
     EngineOverloaded,
     InvalidRequest,
@@ -117,12 +115,8 @@ class OpenAi:
             message, code, param = str(wire["message"]), str(wire.get("code")), wire.get("param")
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             message, code, param = f"status {status} with an unreadable body", "", None
-        counts = _COUNTS.match(message) if code == ContextLengthExceeded.code else None
-        if counts:
-            num_tokens, limit = (int(count.replace(",", "")) for count in counts.groups())
-            return ContextLengthExceeded(num_tokens, limit, param)
-        kind = BY_CODE.get(code) or _ERRORS_BY_STATUS.get(status, EngineFailed)
-        return make_error(kind, message, param)
+        by_status = _ERRORS_BY_STATUS.get(status, EngineFailed)
+        return read_error(code, by_status, message, param)
 
     def head(self, kind: str, model: str, decoded: Decoded) -> Object:
         """Give the fields that every answer and chunk begins with."""
@@ -231,9 +225,6 @@ def _model(name: str, created_s: int) -> Object:
     return {"id": name, "object": "model", "created": created_s, "owned_by": "outrider"}
 
 
-# Only the message holds the counts of a `ContextLengthExceeded`; without them it is read as its
-# base class.
-_COUNTS = re.compile(r"prompt has (\d[\d,]{0,24}) tokens but max_model_len is (\d[\d,]{0,24}) ")
 _ERRORS_BY_STATUS: dict[int, type[OutriderError]] = {
     400: InvalidRequest,
     404: ModelNotFound,

@@ -7,12 +7,11 @@ Outrider's; `param` is ours, so that no error loses the field that it is about.
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import msgspec
 
-from outrider.dialects.error_codes import BY_CODE, make_error
+from outrider.dialects.error_codes import read_error
 from outrider.errors import (
     ContextLengthExceeded,
     EngineFailed,
@@ -69,8 +68,6 @@ _CLASS_OF_STATUS: dict[int, type[OutriderError]] = {
     503: EngineOverloaded,
     529: EngineOverloaded,
 }
-# Only the message holds the counts of a `ContextLengthExceeded`.
-_COUNTS = re.compile(r"prompt has (\d[\d,]{0,24}) tokens but max_model_len is (\d[\d,]{0,24}) ")
 
 
 def error_object(error: OutriderError) -> Object:
@@ -127,12 +124,11 @@ def error_of(wire: object, status: int) -> OutriderError:
     fields = wire if isinstance(wire, dict) else {"message": str(wire)}
     metadata = fields.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    message, param = str(fields.get("message")), metadata.get("param")
-    code = str(metadata.get("provider_code"))
-    counts = _COUNTS.match(message)
-    if counts and code == ContextLengthExceeded.code:
-        num_tokens, limit = (int(count.replace(",", "")) for count in counts.groups())
-        return ContextLengthExceeded(num_tokens, limit, param)
     number = fields.get("code")
     by_status = _CLASS_OF_STATUS.get(number if isinstance(number, int) else status, EngineFailed)
-    return make_error(BY_CODE.get(code, by_status), message, param)
+    return read_error(
+        str(metadata.get("provider_code")),
+        by_status,
+        str(fields.get("message")),
+        metadata.get("param"),
+    )

@@ -30,6 +30,7 @@ from outrider.errors import (
 from outrider.gateway.upstream import Upstream
 
 MAX_TEXT_CHARS = 500
+MAX_PATH_CHARS = 200
 _TIMEOUTS = {408, 504, 524}
 _CALLERS = {400, 404, 405, 413, 415, 422}
 
@@ -67,10 +68,12 @@ def told(upstream: Upstream, error: OutriderError) -> OutriderError:
             return ProviderRateLimited(text, error.retry_after_s, error.status)
         case RequestTimeout():
             return ProviderTimeout(text, error.status)
-        case ContextLengthExceeded():
-            return error
+        case ContextLengthExceeded():  # its words are our own
+            param = _clean_path(upstream, error.param)
+            return ContextLengthExceeded(error.num_prompt_tokens, error.max_model_len, param)
         case RequestError():
-            return type(error)(clean(upstream, error.message), error.param)
+            param = _clean_path(upstream, error.param)
+            return type(error)(clean(upstream, error.message), param)
         case ProviderRateLimited():
             return ProviderRateLimited(text, error.retry_after_s, error.upstream_status)
         case ProviderError():
@@ -83,6 +86,11 @@ def clean(upstream: Upstream, text: str) -> str:
     if upstream.secret:
         text = text.replace(upstream.secret, "•••")
     return "".join(c if c.isprintable() else " " for c in text[:MAX_TEXT_CHARS])
+
+
+def _clean_path(upstream: Upstream, param: str | None) -> str | None:
+    """Make the path of a field fit for an error, as its text is."""
+    return None if param is None else clean(upstream, param)[:MAX_PATH_CHARS]
 
 
 def retry_after_s(value: str | None, now_s: float) -> float | None:
