@@ -33,7 +33,9 @@ from outrider.errors import (
     OutriderError,
     PayloadTooLarge,
     ProviderError,
+    ProviderRateLimited,
     RequestTimeout,
+    Unauthorized,
 )
 from outrider.types import (
     Completed,
@@ -148,14 +150,14 @@ def test_an_error_in_a_stream_survives_the_wire(wire: OpenAi, error: OutriderErr
     ("status", "kind"),
     [
         (400, InvalidRequest),
-        (401, EngineFailed),
+        (401, Unauthorized),
         (404, ModelNotFound),
         (408, RequestTimeout),
         (413, PayloadTooLarge),
         (422, InvalidRequest),
-        (429, EngineOverloaded),
+        (429, ProviderRateLimited),
         (500, EngineFailed),
-        (502, EngineFailed),
+        (502, ProviderError),
         (503, EngineOverloaded),
     ],
 )

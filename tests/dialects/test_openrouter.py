@@ -172,7 +172,7 @@ def test_an_error_survives_the_wire_alone_and_in_a_stream(
     [
         (400, b'{"error":{"code":400,"message":"no"}}', InvalidRequest),
         (404, b'{"error":{"code":404,"message":"No endpoints found"}}', ModelNotFound),
-        (502, b'{"error":{"code":502,"message":"Provider returned error"}}', EngineFailed),
+        (502, b'{"error":{"code":502,"message":"Provider returned error"}}', ProviderError),
         (200, b'{"error":{"message":"no","error_type":"server"}}', EngineFailed),
         (500, b"<html>", EngineFailed),
         (500, b'{"error":"text"}', EngineFailed),
@@ -188,7 +188,7 @@ def test_errors_of_other_servers_are_read(status: int, body: bytes, kind: type[O
 def test_an_answer_with_status_200_may_be_an_error():
     error = {"code": 502, "message": "Provider returned error"}
     for body in ({"error": error}, {"choices": [{"error": error}]}):
-        with pytest.raises(EngineFailed, match="Provider returned error"):
+        with pytest.raises(ProviderError, match="Provider returned error"):
             CHAT_COMPLETIONS.decode_answer(json.dumps(body).encode())
 
 

@@ -20,7 +20,6 @@ from outrider.errors import (
     ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
-    RateLimited,
     Unauthorized,
 )
 from outrider.types import Completed, Event, Finished, Started, TextDelta, Usage
@@ -95,7 +94,7 @@ def test_openrouter_names_the_host_that_failed_last_and_those_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [(401, Unauthorized), (402, PaymentRequired), (429, RateLimited)]
+    ("code", "kind"), [(401, Unauthorized), (402, PaymentRequired), (429, ProviderRateLimited)]
 )
 def test_an_error_inside_of_a_stream_is_known_by_its_code(
     code: int, kind: type[OutriderError]

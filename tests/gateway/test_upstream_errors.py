@@ -1,4 +1,6 @@
-"""What a host's error becomes: no field of it hurts, and none repeats the secret."""
+"""What a host's error becomes: no field of it hurts, none repeats the secret, and one in the body
+of a 200 is what it would be with a status of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,22 @@ from typing import Any
 import pytest
 
 from gateway.remote_hosts import SECRET, Asked, ask, request
-from outrider.dialects import cloudflare_openai, openai, openrouter
+from outrider.dialects import cloudflare_openai, openai, openai_embeddings, openrouter
 from outrider.dialects.capabilities import Kind
-from outrider.errors import ContextLengthExceeded, OutriderError, RequestError
-from upstreams.scripted import Scripted, native_error, whole
+from outrider.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    OutriderError,
+    PayloadTooLarge,
+    ProviderDenied,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderTimeout,
+    RequestError,
+)
+from outrider.gateway.attempt import status_of
+from upstreams.scripted import Reply, Scripted, event, native_error, stream, whole
 
 TOO_LONG = "prompt has 9 tokens but max_model_len is 8 and so on"
 WIRES = (openai.CHAT_COMPLETIONS, openrouter.CHAT_COMPLETIONS, cloudflare_openai.CHAT_COMPLETIONS)
@@ -83,3 +97,108 @@ def test_a_path_that_is_no_text_is_none(wire: openai.OpenAi) -> None:
     error = wire.decode_error(400, json.dumps(body).encode())
     assert isinstance(error, RequestError)
     assert error.param is None
+
+
+FORMS = ("whole", "event", "choice")
+
+
+def inside(error: object, form: str) -> Reply:
+    """Reply with an error in the body of a 200."""
+    match form:
+        case "whole":
+            return whole({"error": error})
+        case "event":
+            return stream(event({"error": error}))
+        case _:
+            return whole({"choices": [{"index": 0, "error": error}]})
+
+
+def failure_inside(host: Scripted, kind: Kind, error: object, form: str = "whole") -> Any:
+    host.answer(inside(error, form))
+    with pytest.raises(OutriderError) as caught:
+        ask(Asked(host, kind), request(stream=form == "event"))
+    return caught.value
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["openai", "openrouter"])
+@pytest.mark.parametrize(
+    ("code", "expected", "status"),
+    [
+        (400, InvalidRequest, 400),
+        (401, ProviderDenied, 401),
+        (402, ProviderDenied, 402),
+        (403, ProviderDenied, 403),
+        (404, ModelNotFound, 404),
+        (408, ProviderTimeout, 408),
+        (413, PayloadTooLarge, 413),
+        (422, InvalidRequest, 400),
+        (429, ProviderRateLimited, 429),
+        (500, ProviderError, 500),
+        (502, ProviderError, 502),
+        (503, ProviderError, 503),
+        (504, ProviderTimeout, 504),
+        (200, ProviderError, 500),
+        (True, ProviderError, 500),
+        ("tired", ProviderError, 500),
+        (None, ProviderError, 500),
+        ("provider_timeout", ProviderTimeout, 504),
+    ],
+)
+def test_an_error_in_the_body_of_a_200_has_the_status_that_it_names(
+    host: Scripted, kind: Kind, form: str, code: object, expected: type[OutriderError], status: int
+) -> None:
+    metadata = {"provider_code": code} if isinstance(code, str) else None
+    error = failure_inside(host, kind, {"message": "bad", "code": code, "metadata": metadata}, form)
+    assert type(error) is expected
+    assert status_of(error) == status
+
+
+def test_an_error_in_the_place_of_vectors_has_the_status_that_it_names() -> None:
+    body = b'{"error": {"message": "too long", "type": "BadRequestError", "code": 400}}'
+    for dialect in (openai.CHAT_COMPLETIONS, openrouter.CHAT_COMPLETIONS):
+        with pytest.raises(InvalidRequest, match="too long"):
+            openai_embeddings.decode_answer(body, dialect)
+
+
+@pytest.mark.parametrize("kind", ["openai", "openrouter"])
+@pytest.mark.parametrize("reason", ["reasons", "patterns"])
+def test_moderation_in_a_body_is_the_callers_as_with_its_status(
+    host: Scripted, kind: Kind, reason: str
+) -> None:
+    wire = {"code": 403, "message": "flagged: Hi", "metadata": {reason: ["violence"]}}
+    by_status = failure(host, kind, {"error": wire}, 403)
+    for form in FORMS:
+        error = failure_inside(host, kind, wire, form)
+        assert type(error) is type(by_status) is InvalidRequest
+        assert error.message == by_status.message
+
+
+@pytest.mark.parametrize("kind", ["openai", "openrouter"])
+@pytest.mark.parametrize(
+    ("metadata", "seconds"),
+    [
+        ({"retry_after_seconds": 30}, 30),
+        ({"retry_after_seconds": 0.5}, 0.5),
+        ({"retry_after_seconds": -1}, None),
+        ({"retry_after_seconds": "30"}, None),
+        ({"retry_after_seconds": True}, None),
+        ({}, None),
+        (None, None),
+        (["retry_after_seconds"], None),
+    ],
+)
+def test_a_wait_is_what_the_host_asks_for_and_never_made_up(
+    host: Scripted, kind: Kind, metadata: object, seconds: float | None
+) -> None:
+    wire = {"code": 429, "message": "slow down", "metadata": metadata}
+    for form in FORMS:
+        error = failure_inside(host, kind, wire, form)
+        assert (type(error), error.retry_after_s) == (ProviderRateLimited, seconds)
+    by_status = failure(host, kind, {"error": wire}, 429)
+    assert getattr(by_status, "retry_after_s") == seconds  # noqa: B009
+
+
+def test_a_keys_limit_at_another_outrider_does_not_say_for_how_long(host: Scripted) -> None:
+    error = failure_inside(host, "openai", {"message": "no", "code": "rate_limit_exceeded"})
+    assert (type(error), error.retry_after_s) == (ProviderRateLimited, None)

@@ -36,6 +36,7 @@ from upstreams.scripted import (
     Seen,
     chat_answer,
     chat_stream,
+    event,
     scripted,
     stream,
     whole,
@@ -58,6 +59,12 @@ ALONE = "p"  # and so has the host that nobody follows: who asks for less is lef
 UNREACHABLE = {
     "refused": "http://127.0.0.1:1/v1",
     "no-name": "http://no-such-host.invalid/v1",
+}
+# A 200 whose body says that the request is wrong, as vLLM and OpenRouter do.
+BAD_GRAMMAR = {"message": "bad grammar", "type": "BadRequestError", "param": None, "code": 400}
+INSIDE = {
+    "inside stream": stream(event({"error": BAD_GRAMMAR})),
+    "inside whole": whole({"error": BAD_GRAMMAR}),
 }
 # The beginning of a call can be seen before it turns out to be wrong.
 BEGUN_CALLS = {
@@ -101,7 +108,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     connections = Connections()
     with pytest.MonkeyPatch.context() as patch, scripted() as bad, scripted() as good:
         patch.setattr(writer, "LINGER_S", 0.0)
-        bad.script = lambda seen: FAULTS[int(seen.fields["model"][1:])].reply
+        bad.script = answer_badly
         good.script = answer_well
         urls = {"bad": bad.base_url, "good": good.base_url}
         entries = [
@@ -109,6 +116,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             for prefix in (*PREFIXES.values(), ALONE)
             for number, fault in enumerate(FAULTS)
         ]
+        entries += [entry(name, urls, connections, PATIENT) for name in INSIDE]
         entries += [
             entry(f"{name} {streamed}", {**urls, "bad": url}, connections, PATIENT)
             for name, url in UNREACHABLE.items()
@@ -127,6 +135,11 @@ def reading(folder: Path) -> Iterator[Connection]:
     with engine.connect() as connection:
         yield connection
     engine.dispose()
+
+
+def answer_badly(seen: Seen) -> Reply:
+    model = seen.fields["model"]
+    return INSIDE.get(model) or FAULTS[int(model[1:])].reply
 
 
 def answer_well(seen: Seen) -> Reply:
@@ -266,6 +279,19 @@ def test_a_host_that_cannot_be_reached_is_hidden(fleet: Fleet, model: str, strea
     row = fleet.row(reply)
     assert (row.status, row.provider, row.cost_microusd) == (200, "good", COST_OF_DEAR)
     assert [one["error_code"] for one in row.attempts] == ["provider_unavailable", ""]
+
+
+@pytest.mark.parametrize("path", [OPENROUTER, OPENAI])
+@pytest.mark.parametrize("model", sorted(INSIDE))
+def test_a_wrong_request_is_told_once_and_opens_no_breaker_whatever_the_status(
+    fleet: Fleet, model: str, path: str
+) -> None:
+    is_streamed = model == "inside stream"
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": is_streamed}
+    for _ in range(6):  # five failures in a row open a breaker
+        reply = fleet.server.ask("POST", path, body)
+        assert (reply.status, attempts(reply)) == (400, [("bad", 400)])
+        assert reply.json()["error"]["message"] == "bad grammar"
 
 
 @pytest.mark.parametrize("fault", CUTS, ids=str)

@@ -15,7 +15,7 @@ import msgspec
 
 from outrider.dialects import sse
 from outrider.dialects.base import Answer, Decoded, Envelope, StreamDecoder, StreamEncoder
-from outrider.dialects.error_codes import read_error
+from outrider.dialects.error_codes import read_error, status_inside
 from outrider.dialects.openai_choices import ChatChoices, ChoiceCodec, TextChoices
 from outrider.dialects.openai_replies import ReplyDecoder, read_answer
 from outrider.dialects.openai_request import (
@@ -24,16 +24,7 @@ from outrider.dialects.openai_request import (
     encode_chat,
     encode_completion,
 )
-from outrider.errors import (
-    EngineFailed,
-    EngineOverloaded,
-    InvalidRequest,
-    ModelNotFound,
-    OutriderError,
-    PayloadTooLarge,
-    RequestError,
-    RequestTimeout,
-)
+from outrider.errors import OutriderError, RequestError
 from outrider.types import (
     Completed,
     Event,
@@ -101,7 +92,7 @@ class OpenAi:
         return [*decoder.feed(data), *decoder.finish()]
 
     def _error_inside(self, error: object) -> OutriderError:
-        return self.decode_error(500, msgspec.json.encode({"error": error}))
+        return self.decode_error(status_inside(error), msgspec.json.encode({"error": error}))
 
     def encode_error(self, error: OutriderError, request_id: str) -> tuple[int, bytes]:
         """Give status and body of an error answer; the id stands in the headers."""
@@ -112,11 +103,10 @@ class OpenAi:
         """Read an error answer: by its code, else by its status."""
         try:
             wire = msgspec.json.decode(body)["error"]
-            message, code, param = str(wire["message"]), str(wire.get("code")), wire.get("param")
+            message, code = str(wire["message"]), str(wire.get("code"))
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-            message, code, param = f"status {status} with an unreadable body", "", None
-        by_status = _ERRORS_BY_STATUS.get(status, EngineFailed)
-        return read_error(code, by_status, message, param)
+            return read_error(status, "", f"status {status} with an unreadable body", None, None)
+        return read_error(status, code, message, wire.get("param"), wire.get("metadata"))
 
     def head(self, kind: str, model: str, decoded: Decoded) -> Object:
         """Give the fields that every answer and chunk begins with."""
@@ -224,16 +214,6 @@ def encode_model(name: str, created_s: int) -> bytes:
 def _model(name: str, created_s: int) -> Object:
     return {"id": name, "object": "model", "created": created_s, "owned_by": "outrider"}
 
-
-_ERRORS_BY_STATUS: dict[int, type[OutriderError]] = {
-    400: InvalidRequest,
-    404: ModelNotFound,
-    408: RequestTimeout,
-    413: PayloadTooLarge,
-    422: InvalidRequest,
-    429: EngineOverloaded,
-    503: EngineOverloaded,
-}
 
 CHAT_COMPLETIONS = OpenAi(
     name="openai-chat",

@@ -14,6 +14,7 @@ import msgspec
 
 from outrider.dialects import vectors
 from outrider.dialects.base import Dialect, decode_json
+from outrider.dialects.error_codes import status_inside
 from outrider.dialects.openai import CHAT_COMPLETIONS
 from outrider.dialects.openai_replies import UsageWire, read_as, read_usage
 from outrider.dialects.openai_wire import TokenId
@@ -132,7 +133,7 @@ def decode_answer(body: bytes, dialect: Dialect = CHAT_COMPLETIONS) -> Embedding
     """
     wire = read_as(body, _ANSWER)
     if wire.error is not None:
-        raise dialect.decode_error(500, body)
+        raise dialect.decode_error(status_inside(wire.error), body)
     if wire.data is None:
         raise ProviderError("the answer isn't one of this wire: it has no data")
     data = vectors.join([_bytes_of(one) for one in _in_order(wire.data)])

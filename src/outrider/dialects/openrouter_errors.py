@@ -11,13 +11,11 @@ from typing import Any
 
 import msgspec
 
-from outrider.dialects.error_codes import read_error
+from outrider.dialects.error_codes import read_error, status_inside
 from outrider.errors import (
     ContextLengthExceeded,
-    EngineFailed,
     EngineOverloaded,
     Forbidden,
-    InvalidRequest,
     ModelNotFound,
     NoEndpoints,
     NotFound,
@@ -56,18 +54,6 @@ ERROR_TYPES: tuple[tuple[type[OutriderError], int, str], ...] = (
     (ProviderError, 502, "provider_unavailable"),
     (OutriderError, 500, "server"),
 )
-_CLASS_OF_STATUS: dict[int, type[OutriderError]] = {
-    400: InvalidRequest,
-    401: Unauthorized,
-    402: PaymentRequired,
-    404: ModelNotFound,
-    408: RequestTimeout,
-    413: PayloadTooLarge,
-    422: InvalidRequest,
-    429: RateLimited,
-    503: EngineOverloaded,
-    529: EngineOverloaded,
-}
 
 
 def error_object(error: OutriderError) -> Object:
@@ -124,11 +110,10 @@ def error_of(wire: object, status: int) -> OutriderError:
     fields = wire if isinstance(wire, dict) else {"message": str(wire)}
     metadata = fields.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    number = fields.get("code")
-    by_status = _CLASS_OF_STATUS.get(number if isinstance(number, int) else status, EngineFailed)
     return read_error(
+        status_inside(fields, status),
         str(metadata.get("provider_code")),
-        by_status,
         str(fields.get("message")),
         metadata.get("param"),
+        metadata,
     )

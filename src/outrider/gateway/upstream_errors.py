@@ -12,10 +12,10 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from outrider.dialects.base import Dialect
+from outrider.dialects.error_codes import refusal_of_text, wait_s
 from outrider.errors import (
     ContextLengthExceeded,
     Forbidden,
-    InvalidRequest,
     OutriderError,
     PaymentRequired,
     ProviderDenied,
@@ -40,13 +40,15 @@ def error_of(
 ) -> OutriderError:
     """Give the error that a status other than 200 stands for."""
     answered = f"the answer has status {status}"
-    if status == 403 and _is_about_the_text(body):
-        return InvalidRequest("the provider's moderation refuses the text of the request")
+    metadata = _metadata_of(body)
+    if status == 403 and (refusal := refusal_of_text(metadata)):
+        return refusal
     if status in (401, 402, 403):
         remedy = "check its key and account with `outrider providers check`"
         return ProviderDenied(f"{answered}; {remedy}", status)
     if status == 429:
-        return ProviderRateLimited("it takes no more requests now", retry_after_s, status)
+        seconds = wait_s(metadata) if retry_after_s is None else retry_after_s
+        return ProviderRateLimited("it takes no more requests now", seconds, status)
     if status in _TIMEOUTS:
         return ProviderTimeout(answered, status)
     if status in _CALLERS and _is_of_a_wire(body):
@@ -65,7 +67,7 @@ def told(upstream: Upstream, error: OutriderError) -> OutriderError:
         case Unauthorized() | PaymentRequired() | Forbidden():
             return ProviderDenied(f"{upstream.display_name} refuses our key", error.status)
         case RateLimited():
-            return ProviderRateLimited(text, error.retry_after_s, error.status)
+            return ProviderRateLimited(text, None, error.status)  # nobody said for how long
         case RequestTimeout():
             return ProviderTimeout(text, error.status)
         case ContextLengthExceeded():  # its words are our own
@@ -121,8 +123,7 @@ def _is_of_a_wire(body: bytes) -> bool:
     return bool(fields.get("error") or fields.get("errors")) or fields.get("object") == "error"
 
 
-def _is_about_the_text(body: bytes) -> bool:
-    """Say whether a 403 is OpenRouter's moderation, which is no matter of keys."""
+def _metadata_of(body: bytes) -> object:
+    """Give what OpenRouter says of an error besides its code and text."""
     error = _fields_of(body).get("error")
-    metadata = error.get("metadata") if isinstance(error, dict) else None
-    return isinstance(metadata, dict) and ("reasons" in metadata or "patterns" in metadata)
+    return error.get("metadata") if isinstance(error, dict) else None
