@@ -99,6 +99,7 @@ def test_a_path_that_is_no_text_is_none(wire: openai.OpenAi) -> None:
     assert error.param is None
 
 
+CODE = InvalidRequest.code
 FORMS = ("whole", "event", "choice")
 
 
@@ -202,3 +203,28 @@ def test_a_wait_is_what_the_host_asks_for_and_never_made_up(
 def test_a_keys_limit_at_another_outrider_does_not_say_for_how_long(host: Scripted) -> None:
     error = failure_inside(host, "openai", {"message": "no", "code": "rate_limit_exceeded"})
     assert (type(error), error.retry_after_s) == (ProviderRateLimited, None)
+
+
+@pytest.mark.parametrize("model", ["xyz", "meta-llama/llama-4-scout2"])
+def test_openrouters_word_for_an_unknown_model_is_a_model_that_is_not_found(
+    host: Scripted, model: str
+) -> None:
+    wire = {"code": 400, "message": f"{model} is not a valid model ID"}
+    assert type(failure(host, "openrouter", {"error": wire, "user_id": "u"})) is ModelNotFound
+    for form in FORMS:
+        assert type(failure_inside(host, "openrouter", wire, form)) is ModelNotFound
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        {"code": 400, "message": "messages: xyz is not a valid model ID"},
+        {
+            "code": 400,
+            "message": "xyz is not a valid model ID",
+            "metadata": {"provider_code": CODE},
+        },
+    ],
+)
+def test_other_words_of_openrouter_are_the_callers(host: Scripted, wire: object) -> None:
+    assert type(failure(host, "openrouter", {"error": wire})) is InvalidRequest

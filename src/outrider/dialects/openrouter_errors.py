@@ -7,6 +7,7 @@ Outrider's; `param` is ours, so that no error loses the field that it is about.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -54,6 +55,7 @@ ERROR_TYPES: tuple[tuple[type[OutriderError], int, str], ...] = (
     (ProviderError, 502, "provider_unavailable"),
     (OutriderError, 500, "server"),
 )
+_UNKNOWN_MODEL = re.compile(r"\S+ is not a valid model ID")
 
 
 def error_object(error: OutriderError) -> Object:
@@ -110,10 +112,9 @@ def error_of(wire: object, status: int) -> OutriderError:
     fields = wire if isinstance(wire, dict) else {"message": str(wire)}
     metadata = fields.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    return read_error(
-        status_inside(fields, status),
-        str(metadata.get("provider_code")),
-        str(fields.get("message")),
-        metadata.get("param"),
-        metadata,
-    )
+    message = str(fields.get("message"))
+    status = status_inside(fields, status)
+    if status == 400 and _UNKNOWN_MODEL.fullmatch(message):
+        status = 404  # which is what everybody else calls it
+    code, param = str(metadata.get("provider_code")), metadata.get("param")
+    return read_error(status, code, message, param, metadata)
