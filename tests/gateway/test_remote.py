@@ -73,6 +73,29 @@ def test_a_whole_answer_becomes_events(host: Scripted, kind: Kind) -> None:
 
 
 @KINDS
+def test_a_refusal_is_the_text_of_an_answer(host: Scripted, kind: Kind) -> None:
+    answer = scripted.chat_answer(None, wire=kind)
+    answer["choices"][0]["message"]["refusal"] = "I will not"
+    said = [{"role": "assistant", "refusal": ""}, {"refusal": "I will"}, {"refusal": " not"}]
+    chunks = [scripted.chunk(delta, wire=kind) for delta in said]
+    end = [scripted.chunk({}, "stop", wire=kind), scripted.usage_chunk(wire=kind), scripted.DONE]
+    host.answer(whole(answer), stream(*chunks, *end))
+    for wanted in (request(), request(stream=True)):
+        _, *texts, finished, completed = ask(Asked(host, kind), wanted)
+        assert "".join(event.text for event in texts) == "I will not"  # type: ignore[union-attr]
+        assert isinstance(finished, Finished)
+        assert finished.finish_reason == "stop"
+        assert completed == Completed(Usage(7, 3))
+
+
+def test_a_refusal_after_words_follows_them(host: Scripted) -> None:
+    answer = scripted.chat_answer("Well. ")
+    answer["choices"][0]["message"]["refusal"] = "No."
+    host.answer(whole(answer))
+    assert ask(Asked(host), request())[1] == TextDelta(0, "Well. No.")
+
+
+@KINDS
 def test_streamed_calls_become_events(host: Scripted, kind: Kind) -> None:
     host.answer(stream(*scripted.call_stream("f", ['{"a', '": 1}'], wire=kind)))
     tools = (Tool("f", parameters={"type": "object"}),)

@@ -99,13 +99,21 @@ class _CallPartWire(msgspec.Struct, gc=False):
     function: _FunctionWire | None = None
 
 
-class _MessageWire(msgspec.Struct):
+class _SaidWire(msgspec.Struct):
     content: str | None = None
+    refusal: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What the model says; why it refuses is what it says instead."""
+        return (self.content or "") + (self.refusal or "")
+
+
+class _MessageWire(_SaidWire):
     tool_calls: list[_CallWire] | None = None
 
 
-class _DeltaWire(msgspec.Struct):
-    content: str | None = None
+class _DeltaWire(_SaidWire):
     tool_calls: list[_CallPartWire] | None = None
 
 
@@ -197,7 +205,7 @@ class ReplyDecoder:
             self._usage = chunk.usage  # those that count up as they go end with the sum
         for choice in chunk.choices or ():
             index, delta = choice.index, choice.delta
-            text = choice.text if delta is None else delta.content
+            text = choice.text if delta is None else delta.text
             if text or choice.logprobs is not None:
                 logprobs = _read_logprobs(choice.logprobs)
                 if text or logprobs:
@@ -256,7 +264,7 @@ def _read_choice(wire: _ChoiceWire) -> Choice:
         ToolCall(call.id, call.function.name or "", call.function.arguments or "")
         for call in wire.message.tool_calls or ()
     )
-    return Choice(wire.message.content or "", reason, logprobs, calls, native_reason)
+    return Choice(wire.message.text, reason, logprobs, calls, native_reason)
 
 
 def _read_part(index: int, wire: _CallPartWire) -> ToolCallDelta:
