@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.errors import InvalidRequest, NotFound
-from outrider.metering.key_store import add_key, all_keys, change_key, revision
+from outrider.metering.key_store import add_key, all_keys, change_key, revision, revoke_key
 from outrider.metering.keys import (
+    MAX_TIME_S,
     Key,
     checked,
     id_of,
@@ -70,6 +72,7 @@ def test_a_key_can_be_used_until_something_is_wrong_with_it(
         ({"limit_microusd": -1}, "limit"),
         ({"limit_microusd": 10**16}, "limit"),
         ({"limit_reset": "daily"}, "limit_reset"),
+        ({"expires_s": MAX_TIME_S + 1}, "expires_at"),
         ({"allowed_models": ("",)}, "allowed_models"),
         ({"allowed_models": ("m",) * 1001}, "allowed_models"),
     ],
@@ -87,6 +90,7 @@ def test_a_key_that_can_not_be_is_refused_by_the_field(fields: dict[str, Any], p
         ("1970-01-02T00:00:01Z", DAY_S + 1),
         ("1970-01-02T00:00:01.5+00:00", DAY_S + 1),
         ("2027-12-31T23:59:59Z", 1_830_297_599),
+        ("9999-12-31T23:59:59.9999999Z", MAX_TIME_S),
     ],
 )
 def test_times_are_dates_or_in_utc(text: str, time_s: int) -> None:
@@ -118,7 +122,7 @@ def test_keys_come_back_from_the_database_as_they_went_in(tmp_path: Path) -> Non
         kind="management",
         created_s=101,
         updated_s=2**40,
-        expires_s=2**41,
+        expires_s=2**37,
         is_disabled=True,
         allowed_models=("a", "b"),
         requests_per_minute=3,
@@ -129,6 +133,19 @@ def test_keys_come_back_from_the_database_as_they_went_in(tmp_path: Path) -> Non
     path = tmp_path / "db"
     run(path, lambda c: add_key(c, full), lambda c: add_key(c, key()))
     assert run(path, all_keys) == [[key(), full]]
+
+
+def test_a_time_that_was_stored_though_nobody_can_write_it_is_read_as_the_last_one(
+    tmp_path: Path,
+) -> None:
+    path, the_id = tmp_path / "db", key().id
+    run(path, lambda c: add_key(c, key(expires_s=MAX_TIME_S)))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE keys SET expires_s = ?", (MAX_TIME_S + 1,))
+    ((kept,),) = run(path, all_keys)
+    assert kept.expires_s == MAX_TIME_S
+    (revoked,) = run(path, lambda c: revoke_key(c, the_id, 7))
+    assert revoked.deleted_s == 7
 
 
 def test_every_change_gives_another_revision_and_a_refused_one_does_not(tmp_path: Path) -> None:

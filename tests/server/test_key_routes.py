@@ -11,6 +11,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dialects.openrouter_schemas import document
+from outrider.dialects import openrouter_keys
+from outrider.dialects.openrouter_keys import KeyRow
+from outrider.errors import EngineFailed
 from outrider.metering.keys import id_of
 from outrider.server.openapi_operations import openapi_json
 from server.keyed import KEYS, bearer, keyed_server
@@ -112,6 +115,25 @@ def test_a_key_is_made_used_changed_and_deleted(server: Running) -> None:
     for method in ("GET", "PATCH", "DELETE"):
         reply = ask(server, method, path, {} if method == "PATCH" else None)
         assert (reply.status, reply.json()["error"]["metadata"]["error_type"]) == (404, "not_found")
+
+
+def test_a_key_may_expire_at_the_end_of_all_years(server: Running) -> None:
+    _, row = make(server, name="late", expires_at="9999-12-31T23:59:59.999999Z")
+    assert row["expires_at"] == "9999-12-31T23:59:59Z"
+    assert row in ask(server, "GET", "/keys").json()["data"]
+
+
+def test_a_key_whose_secret_can_not_be_shown_is_not_stored(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(row: KeyRow, secret: str) -> None:
+        raise EngineFailed("no answer")
+
+    monkeypatch.setattr(openrouter_keys, "CreatedKey", fail)
+    reply = server.ask("POST", "/api/v1/keys", {"name": "unseen"}, **MANAGER)
+    assert reply.status == 500
+    names = [row["name"] for row in ask(server, "GET", "/keys").json()["data"]]
+    assert "unseen" not in names
 
 
 def test_keys_are_listed_in_pages_without_secrets_disabled_or_management_keys(

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from outrider.errors import NotFound
 from outrider.metering.contents import delete_of_key
-from outrider.metering.keys import Key, checked
+from outrider.metering.keys import MAX_TIME_S, Key, checked
 from outrider.storage.conversations import delete_of_owner
 from outrider.storage.schema import key_changes, keys
 
@@ -68,4 +68,8 @@ def _values(key: Key) -> dict[str, Any]:
 
 
 def _key(row: Row[Any]) -> Key:
-    return msgspec.convert(dict(zip(Key.__struct_fields__, row, strict=True)), Key)
+    key = msgspec.convert(dict(zip(Key.__struct_fields__, row, strict=True)), Key)
+    if key.expires_s is None or key.expires_s <= MAX_TIME_S:
+        return key
+    # Earlier versions stored the year 10000, which no answer can say.
+    return msgspec.structs.replace(key, expires_s=MAX_TIME_S)

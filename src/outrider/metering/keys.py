@@ -23,6 +23,7 @@ MAX_NAME_CHARS = 200
 MAX_COUNT = 10**9  # of requests or tokens in a minute
 MAX_LIMIT_MICROUSD = 10**15  # a billion dollars
 MAX_MODELS = 1000
+MAX_TIME_S = 253_402_300_799  # 9999-12-31T23:59:59Z, after which no date can be written
 MICRO = 1_000_000
 
 
@@ -89,6 +90,8 @@ def checked(key: Key) -> Key:
         raise InvalidRequest("limit must be at least 0 and at most a billion dollars", "limit")
     if limit is None and key.limit_reset is not None:
         raise InvalidRequest("limit_reset needs a limit that it resets", "limit_reset")
+    if key.expires_s is not None and key.expires_s > MAX_TIME_S:
+        raise InvalidRequest("expires_at must be at most 9999-12-31T23:59:59Z", "expires_at")
     if key.io_logging and key.kind == "management":
         raise InvalidRequest("io_logging is for keys that infer; leave it out", "io_logging")
     if len(key.allowed_models) > MAX_MODELS or not all(key.allowed_models):
@@ -116,7 +119,8 @@ def read_time(text: str, param: str) -> int:
         if not is_date and time.utcoffset() != timedelta(0):
             raise ValueError
         begin = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-        return int((time.replace(tzinfo=begin.tzinfo) - begin).total_seconds())
+        # Not by `total_seconds`, whose float rounds up at the end of the year 9999.
+        return (time.replace(tzinfo=begin.tzinfo) - begin) // timedelta(seconds=1)
     except ValueError:
         raise InvalidRequest(
             f"{param} is {text[:50]!r}; write a time in UTC, as in 2027-01-31T12:00:00Z", param

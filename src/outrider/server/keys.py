@@ -21,7 +21,15 @@ from outrider.config import ServerConfig
 from outrider.dialects import openrouter_keys as wire
 from outrider.errors import NotFound, Unauthorized
 from outrider.metering.key_store import add_key, change_key, revoke_key
-from outrider.metering.keys import MICRO, Key, make_key, microusd_of, new_secret, read_time
+from outrider.metering.keys import (
+    MICRO,
+    Key,
+    checked,
+    make_key,
+    microusd_of,
+    new_secret,
+    read_time,
+)
 from outrider.server.access import Access, caller_of
 from outrider.server.body import read_body
 from outrider.server.replies import json_reply
@@ -69,19 +77,23 @@ class KeysApi:
         """Make a key and show its secret, this once."""
         new = wire.read_new_key(await read_body(http.headers, http.receive, self._config))
         secret, expires_at = new_secret(), new.expires_at
-        key = msgspec.structs.replace(
-            make_key(secret, new.name, int(time.time())),
-            limit_microusd=_microusd(new.limit),
-            limit_reset=new.limit_reset,
-            expires_s=None if expires_at is None else read_time(expires_at, "expires_at"),
-            allowed_models=tuple(new.allowed_models),
-            requests_per_minute=new.requests_per_minute,
-            tokens_per_minute=new.tokens_per_minute,
-            io_logging=new.io_logging,
+        key = checked(
+            msgspec.structs.replace(
+                make_key(secret, new.name, int(time.time())),
+                limit_microusd=_microusd(new.limit),
+                limit_reset=new.limit_reset,
+                expires_s=None if expires_at is None else read_time(expires_at, "expires_at"),
+                allowed_models=tuple(new.allowed_models),
+                requests_per_minute=new.requests_per_minute,
+                tokens_per_minute=new.tokens_per_minute,
+                io_logging=new.io_logging,
+            )
         )
+        # Before the key is stored: one whose secret nobody has seen must not stay.
+        answer = msgspec.json.encode(wire.CreatedKey(self._row(key), secret))
         await self._storage.run(add_key, key)
         await self._note("created", key, http)
-        return json_reply(msgspec.json.encode(wire.CreatedKey(self._row(key), secret)), 201)
+        return json_reply(answer, 201)
 
     async def show(self, http: Request) -> Response:
         """Show one key."""
