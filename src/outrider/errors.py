@@ -161,6 +161,7 @@ class PaymentRequired(RequestError):
 
     status = 402
     code = "insufficient_quota"
+    is_momentary = False  # True: it would fit if no other request of the key were running
 
 
 class Forbidden(RequestError):

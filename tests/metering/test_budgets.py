@@ -94,6 +94,24 @@ def test_a_prompt_that_may_cost_more_than_it_looks_runs_alone_on_the_last_of_a_l
     budgets.reserve(caller_of(mine), 1, 0, CENT // 4)
 
 
+def test_a_refusal_is_momentary_while_only_others_that_run_are_in_the_way() -> None:
+    mine = key(limit_microusd=CENT)
+    budgets = budgets_of(mine)
+
+    def is_momentary(cost: int, most: int) -> bool:
+        with pytest.raises(PaymentRequired) as refusal:
+            budgets.reserve(caller_of(mine), cost, 0, most)
+        return refusal.value.is_momentary
+
+    assert not is_momentary(CENT + 1, CENT + 1)
+    running = budgets.reserve(caller_of(mine), CENT // 2)
+    assert is_momentary(CENT, 2 * CENT)
+    assert not is_momentary(CENT + 1, CENT + 1)
+    running.settle(CENT // 2)
+    assert not is_momentary(CENT, CENT)
+    budgets.reserve(caller_of(mine), CENT // 2, 0, CENT)
+
+
 def test_a_refusal_says_what_is_left_and_what_to_do() -> None:
     mine = key(limit_microusd=2_500_000, limit_reset="weekly")
     budgets = budgets_of(mine)

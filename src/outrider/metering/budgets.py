@@ -193,7 +193,7 @@ class Budgets:
             return Reservation()
         usage = self.usage_of(key.id)
         most = max(cost_microusd, most_microusd)
-        left = self._check(key, usage, most if usage.reserved else cost_microusd)
+        left = self._check(key, usage, cost_microusd, most)
         most = most if left is None else min(most, left)
         second = self.rates.take_tokens(key, tokens, self._clock())
         usage.reserved += most
@@ -208,20 +208,24 @@ class Budgets:
 
         return Reservation(settle)
 
-    def _check(self, key: Key, usage: Usage, cost_microusd: int) -> int | None:
+    def _check(self, key: Key, usage: Usage, cost: int, most: int) -> int | None:
         """Give what is left for a request, None without a limit; raises `PaymentRequired`."""
         limit = key.limit_microusd
         if limit is None:
             return None
-        left = limit - usage.of(key.limit_reset) - usage.reserved
-        if cost_microusd <= left:
+        unspent = limit - usage.of(key.limit_reset)
+        left = unspent - usage.reserved
+        wanted = most if usage.reserved else cost
+        if wanted <= left:
             return left
         period = f"{key.limit_reset} " if key.limit_reset else ""
-        raise PaymentRequired(
-            f"the request may cost {dollars(cost_microusd)}, but only {dollars(max(0, left))} is "
+        error = PaymentRequired(
+            f"the request may cost {dollars(wanted)}, but only {dollars(max(0, left))} is "
             f"left of this key's {period}limit of {dollars(limit)}; lower max_tokens or raise the "
             "limit"
         )
+        error.is_momentary = cost <= unspent
+        raise error
 
 
 def dollars(microusd: int) -> str:

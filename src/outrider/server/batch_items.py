@@ -1,13 +1,15 @@
 """Running one item of a batch: what it is answered, and that it is tried again where that helps.
 
-The answer is what the same body would get by itself. Only the engine's own failures are tried
-again, and an item during which it failed three times isn't any more: it may be the reason.
+The answer is what the same body would get by itself. What is only momentarily full is waited for.
+The engine's own failures are tried again, but an item during which it failed three times isn't
+any more: it may be the reason.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import aclosing, nullcontext
 from functools import partial
 
@@ -18,8 +20,10 @@ from outrider.errors import (
     EngineFailed,
     EngineOverloaded,
     OutriderError,
+    PaymentRequired,
     ProviderRateLimited,
     ProviderUnavailable,
+    RateLimited,
     StorageError,
 )
 from outrider.routing_types import Routing
@@ -35,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 3
 RETRY_S = 1.0
+FULL_S = 5.0  # requests that end give back what they had reserved, long before a minute is over
 LONG_BYTES = 1 << 16  # longer lines are decoded off the event loop
 
 
@@ -47,6 +52,16 @@ class ItemRunner:
         # The engine has no background for vectors: one request at a time is in nobody's way for
         # long. Other hosts get as many as there are runners.
         self._embedding = asyncio.Lock()
+        self._waiting: Counter[str] = Counter()  # items of each batch
+
+    @property
+    def num_waiting(self) -> int:
+        """How many items wait for limits of their keys."""
+        return self._waiting.total()
+
+    def is_waiting(self, batch_id: str) -> bool:
+        """Say whether items of a batch wait for limits of its key."""
+        return batch_id in self._waiting
 
     async def run(self, wire: BatchWire, batch: Batch, item: Item) -> ItemResult:
         """Run an item until it has a result; raises `StorageError` only."""
@@ -95,13 +110,22 @@ class ItemRunner:
     async def _answer_patiently(
         self, batch: Batch, item: Item, call: Call, exchange: Exchange
     ) -> tuple[bytes, Usage]:
-        """Answer a call; waits for an engine that is busy or being started again."""
+        """Answer a call; waits for an engine that is busy or being started again.
+
+        It waits as well for limits of its key that are full only for the moment.
+        """
         row_id = generation_id(f"{batch.id}#{item.position}", batch.created_s)
         while True:
             try:
                 return await self._answer(call, exchange, row_id)
             except (EngineOverloaded, ProviderRateLimited, ProviderUnavailable) as error:
-                await asyncio.sleep(error.retry_after_s or RETRY_S)
+                await self._wait(batch, exchange, error.retry_after_s or RETRY_S)
+            except RateLimited as error:
+                await self._wait_for_key(batch, exchange, min(error.retry_after_s, FULL_S))
+            except PaymentRequired as error:
+                if not error.is_momentary:
+                    raise
+                await self._wait_for_key(batch, exchange, FULL_S)
             except EngineFailed as error:
                 storage = self._storage
                 failures = await storage.run(count_failure, batch.id, item.position)
@@ -115,7 +139,22 @@ class ItemRunner:
                     MAX_FAILURES,
                     error.message,
                 )
-                await asyncio.sleep(RETRY_S)
+                await self._wait(batch, exchange, RETRY_S)
+
+    async def _wait_for_key(self, batch: Batch, exchange: Exchange, pause_s: float) -> None:
+        """Wait for limits of the item's key; meanwhile its place is for other batches."""
+        self._waiting[batch.id] += 1
+        try:
+            await self._wait(batch, exchange, pause_s)
+        finally:
+            self._waiting -= Counter({batch.id: 1})  # keeps no zeros
+
+    async def _wait(self, batch: Batch, exchange: Exchange, pause_s: float) -> None:
+        """Wait; raises `Unauthorized` if the item's key can't be used any more."""
+        while pause_s > 0:
+            await asyncio.sleep(min(pause_s, FULL_S))
+            pause_s -= FULL_S
+            exchange.caller = self._services.access.batch_caller(batch.owner)
 
     async def _answer(self, call: Call, exchange: Exchange, row_id: str) -> tuple[bytes, Usage]:
         if isinstance(call, EmbedCall):

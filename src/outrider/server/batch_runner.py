@@ -64,6 +64,11 @@ class BatchRunner:
         """How many items may run now; models come and go."""
         return capacity_of(self._catalogue)
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether one more item may run; those that wait for their keys take no room."""
+        return len(self._running) - self._items.num_waiting < self._capacity
+
     def start(self) -> None:
         """Begin with whatever the queue has."""
         self._loop = asyncio.create_task(self._run())
@@ -137,7 +142,9 @@ class BatchRunner:
         self._turn += 1
         turn = self._turn % len(batches) if batches else 0
         batches = batches[turn:] + batches[:turn]
-        while batches and len(self._running) < self._capacity:
+        # A key whose limits are full for the moment isn't in the way of others.
+        batches = [batch for batch in batches if not self._items.is_waiting(batch.id)]
+        while batches and self._has_room:
             for batch in list(batches):
                 item = await self._next_item(batch)
                 if item is None:
@@ -145,7 +152,7 @@ class BatchRunner:
                     continue
                 num_bytes = sum(self._lengths.values())
                 is_full = num_bytes and num_bytes + item.length > MAX_BYTES_IN_FLIGHT
-                if is_full or len(self._running) >= self._capacity:
+                if is_full or not self._has_room:
                     self._fetched[batch.id].appendleft(item)
                     return
                 self._start(batch, item, self._run_item(batch, item))
