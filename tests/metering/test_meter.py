@@ -180,14 +180,19 @@ def test_an_account_is_settled_once(tmp_path: Path) -> None:
 
     class Budgets:
         def reserve(
-            self, caller: Caller, cost_microusd: int, tokens: int = 0, most_microusd: int = 0
+            self,
+            caller: Caller,
+            cost_microusd: int,
+            tokens: int = 0,
+            most_microusd: int = 0,
+            most_tokens: int = 0,
         ) -> Reservation:
-            assert (cost_microusd, tokens, most_microusd) == (99, 12, 120)
+            assert (cost_microusd, tokens, most_microusd, most_tokens) == (99, 12, 120, 40)
             return Reservation()
 
     async def work(books: Books) -> None:
         books.meter.budgets = Budgets()
-        account = books.meter.open(opened(), Caller(), routed(), Estimate(99, 12, 120))
+        account = books.meter.open(opened(), Caller(), routed(), Estimate(99, 12, 120, 40))
         async for _ in account.watch(played(ANSWER)):
             pass
         account.close(200)

@@ -72,10 +72,10 @@ def test_keys_do_not_share_their_limits_and_a_changed_limit_holds_at_once() -> N
 
 def test_tokens_that_were_not_used_are_given_back() -> None:
     limits, mine = RateLimits(), key(tokens_per_minute=100)
-    second = limits.take_tokens(mine, 90, 10.0)
+    taken = limits.take_tokens(mine, 90, 10.0)
     with pytest.raises(RateLimited, match="100 tokens per minute"):
         limits.take_tokens(mine, 20, 11.0)
-    limits.correct_tokens(mine, second, -60, 12.0)
+    limits.settle_tokens(mine, taken, 30, 12.0)
     limits.take_tokens(mine, 70, 12.0)
     with pytest.raises(RateLimited):
         limits.take_tokens(mine, 1, 13.0)
@@ -93,11 +93,24 @@ def test_one_request_may_use_more_than_a_minute_has_but_only_alone() -> None:
     limits.take_tokens(mine, 1, 132.0)
 
 
+def test_an_answer_of_unknown_length_takes_what_is_left_and_gives_the_rest_back() -> None:
+    limits, mine = RateLimits(), key(tokens_per_minute=100)
+    taken = [limits.take_tokens(mine, 10, 10.0, 70) for _ in range(2)]
+    assert [each.amount for each in taken] == [70, 30]
+    with pytest.raises(RateLimited):
+        limits.take_tokens(mine, 10, 10.0, 70)
+    for each in taken:
+        limits.settle_tokens(mine, each, 45, 11.0)
+    assert limits.take_tokens(mine, 10, 12.0, 70).amount == 10
+    alone = limits.take_tokens(mine, 500, 80.0, 700)  # more than a minute has
+    assert alone.amount == 500
+
+
 def test_tokens_of_a_long_answer_count_when_it_ends() -> None:
     limits, mine = RateLimits(), key(tokens_per_minute=100)
-    second = limits.take_tokens(mine, 10, 0.0)
+    taken = limits.take_tokens(mine, 10, 0.0)
     limits.take_tokens(mine, 0, 100.0)
-    limits.correct_tokens(mine, second, 90, 100.0)
+    limits.settle_tokens(mine, taken, 100, 100.0)
     with pytest.raises(RateLimited):
         limits.take_tokens(mine, 20, 101.0)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -134,6 +136,35 @@ def test_what_a_budget_or_a_rate_refuses_has_a_row(tmp_path: Path) -> None:
             (keys["fast"].id, 429, "rate_limit_exceeded"),
         ]
     )
+
+
+def test_requests_without_max_tokens_do_not_exceed_tokens_per_minute_together(
+    tmp_path: Path,
+) -> None:
+    """They did: only their prompts were counted until they ended."""
+    open_ended = {"model": MODEL, "messages": MESSAGES}
+    run(database_of(tmp_path), lambda c: add_key(c, secret_key("s", tokens_per_minute=300)))
+    gate = threading.Event()
+
+    def gated(request: GenerationRequest) -> Iterator[Step]:
+        for _ in range(500):
+            if gate.is_set():
+                break
+            yield 0.01
+        yield from six_tokens(request)
+
+    def send(server: Running, **fields: Any) -> int:
+        body = open_ended | fields
+        return server.ask("POST", "/v1/chat/completions", body, **bearer("s")).status
+
+    provider = ScriptedProvider(gated)
+    with serve(tmp_path, provider) as server, ThreadPoolExecutor(10) as pool:
+        asked = [pool.submit(send, server) for _ in range(10)]
+        wait_until(lambda: sum(each.done() for each in asked) == 9)
+        assert send(server, max_tokens=1) == 429
+        gate.set()
+        assert Counter(each.result() for each in asked) == {200: 1, 429: 9}
+        assert [send(server) for _ in range(5)] == [200] * 5  # what wasn't used is given back
 
 
 @pytest.mark.parametrize(

@@ -181,12 +181,17 @@ class Budgets:
             self.usage_of(key.id).last_used_s = int(now_s)
 
     def reserve(
-        self, caller: Caller, cost_microusd: int, tokens: int = 0, most_microusd: int = 0
+        self,
+        caller: Caller,
+        cost_microusd: int,
+        tokens: int = 0,
+        most_microusd: int = 0,
+        most_tokens: int = 0,
     ) -> Reservation:
         """Set aside what a request may cost and use; raises `PaymentRequired` or `RateLimited`.
 
         What it costs at most is set aside; a key's only request runs if what it costs about fits.
-        Whoever has no key has no limits.
+        Of tokens it takes up to the most, as far as they are left. No key has no limits.
         """
         key = self._keyring.get(caller.key)
         if key is None:
@@ -195,7 +200,7 @@ class Budgets:
         most = max(cost_microusd, most_microusd)
         left = self._check(key, usage, cost_microusd, most)
         most = most if left is None else min(most, left)
-        second = self.rates.take_tokens(key, tokens, self._clock())
+        taken = self.rates.take_tokens(key, tokens, self._clock(), most_tokens)
         usage.reserved += most
         periods = usage.periods
 
@@ -204,7 +209,7 @@ class Budgets:
             now_s = self._clock()
             usage.advance(periods_of(now_s))
             usage.add(cost, periods)
-            self.rates.correct_tokens(key, second, used_tokens - tokens, now_s)
+            self.rates.settle_tokens(key, taken, used_tokens, now_s)
 
         return Reservation(settle)
 

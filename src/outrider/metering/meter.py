@@ -58,7 +58,12 @@ class Budgets(Protocol):
     """What callers may spend."""
 
     def reserve(
-        self, caller: Caller, cost_microusd: int, tokens: int = 0, most_microusd: int = 0
+        self,
+        caller: Caller,
+        cost_microusd: int,
+        tokens: int = 0,
+        most_microusd: int = 0,
+        most_tokens: int = 0,
     ) -> Reservation:
         """Set aside what a request may cost; raises `PaymentRequired` or `RateLimited`."""
         ...
@@ -70,6 +75,7 @@ class Estimate(NamedTuple):
     cost_microusd: int = 0
     tokens: int = 0
     most_microusd: int = 0  # if its prompt has as many tokens as it can have
+    most_tokens: int = 0  # with an answer whose length it leaves open
 
 
 NOTHING = Estimate()

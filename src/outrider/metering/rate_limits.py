@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from outrider.errors import RateLimited
 from outrider.metering.keys import Key
@@ -65,6 +66,13 @@ class LastMinute:
         return due_s - now_s
 
 
+class TakenTokens(NamedTuple):
+    """What was counted for a request before it used anything, and in which second."""
+
+    amount: int
+    second: int
+
+
 @dataclass
 class _Used:
     requests: LastMinute = field(default_factory=LastMinute)
@@ -84,23 +92,27 @@ class RateLimits:
             self._check(used, 1, key.requests_per_minute, now_s, "requests")
             used.take(1, now_s)
 
-    def take_tokens(self, key: Key, num_tokens: int, now_s: float) -> int:
-        """Count tokens that a request may use; gives the second in which they are counted.
+    def take_tokens(
+        self, key: Key, num_tokens: int, now_s: float, most_tokens: int = 0
+    ) -> TakenTokens:
+        """Count tokens that a request may use: up to the most of them, as far as they are left.
 
-        Raises `RateLimited` if they are too many. One request alone never is: it waits until
-        nothing else is counted.
+        Raises `RateLimited` if what it uses at least is too much. One request alone never is: it
+        waits until nothing else is counted.
         """
         limit = key.tokens_per_minute
         if limit is None:
-            return 0
+            return TakenTokens(0, 0)
         used = self._of(key).tokens
         self._check(used, min(num_tokens, limit), limit, now_s, "tokens")
-        return used.take(num_tokens, now_s)
+        amount = max(num_tokens, min(most_tokens, limit - used.total))
+        return TakenTokens(amount, used.take(amount, now_s))
 
-    def correct_tokens(self, key: Key, second: int, num_tokens: int, now_s: float) -> None:
-        """Add tokens to those of a second, or take some back."""
+    def settle_tokens(self, key: Key, taken: TakenTokens, num_tokens: int, now_s: float) -> None:
+        """Count what a request has used in place of what was taken for it."""
         if key.tokens_per_minute is not None:
-            self._of(key).tokens.correct(second, num_tokens, now_s)
+            used = self._of(key).tokens
+            used.correct(taken.second, num_tokens - taken.amount, now_s)
 
     def _of(self, key: Key) -> _Used:
         used = self._used.get(key.id)

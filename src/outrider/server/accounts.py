@@ -67,14 +67,13 @@ def estimate_of(request: Wanted, trace: Trace) -> Estimate:
     num_choices = max(1, len(request.prompts)) * request.sampling.n
     asked = (request.sampling.max_tokens or 0) * num_choices
     prompt_tokens, most_prompt_tokens = known_range(request, trace)
-    counts = Counts(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=asked or OPEN_ANSWER_TOKENS * num_choices,
-    )
+    most_asked = asked or OPEN_ANSWER_TOKENS * num_choices
+    counts = Counts(prompt_tokens=prompt_tokens, completion_tokens=most_asked)
     num_images = _num_images(request)
     cost = cost_of(price, counts, num_images)
     counts.prompt_tokens = most_prompt_tokens
-    return Estimate(cost, prompt_tokens + asked, cost_of(price, counts, num_images))
+    most = cost_of(price, counts, num_images)
+    return Estimate(cost, prompt_tokens + asked, most, prompt_tokens + most_asked)
 
 
 def opened_of(exchange: Exchange, request: Wanted) -> Opened:
