@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from outrider.metering.key_store import add_key
 from outrider.types import (
     Completed,
     Finished,
@@ -17,7 +19,10 @@ from outrider.types import (
     ToolCallDelta,
     Usage,
 )
+from server.keyed import bearer, database_of, secret_key
 from server.scripted import MODEL, Running, ScriptedProvider, Step, payloads, serving, wait_until
+from server.test_spending import COST, own, serve
+from storage.records import run
 
 pytest.importorskip("py_mini_racer", reason="mini-racer isn't installed: outrider[functions]")
 
@@ -113,3 +118,26 @@ def test_a_function_that_no_tool_names_is_refused(server: Running) -> None:
     reply = server.ask("POST", RUN, body({"name": "other", "code": "1"}))
     assert reply.status == 400
     assert "'/functions/0/name': no tool is called other" in reply.json()["errors"][0]["message"]
+
+
+def test_all_rounds_are_reserved_of_a_budget(tmp_path: Path) -> None:
+    def calls_for_ever(request: GenerationRequest) -> Iterator[Step]:
+        yield Started(MODEL)
+        if request.tool_choice == "none":
+            yield TextDelta(0, "Enough.")
+        else:
+            yield ToolCallDelta(0, 0, '{"a": 2, "b": 3}', "call_1", "add")
+        yield Finished(0, "stop" if request.tool_choice == "none" else "tool_calls")
+        yield Completed(Usage(10, 6))
+
+    budgets = {"poor": 6 * COST - 1, "rich": 6 * COST}
+    for name, limit in budgets.items():
+        key = secret_key(name, limit_microusd=limit)
+        run(database_of(tmp_path), lambda c, key=key: add_key(c, key))
+    with serve(tmp_path, ScriptedProvider(calls_for_ever), functions=True) as server:
+        replies = [
+            server.ask("POST", RUN, body(ADD, max_tokens=6), **bearer(name)) for name in budgets
+        ]
+        assert [reply.status for reply in replies] == [429, 200]
+        assert replies[1].json()["result"]["response"] == "Enough."
+        assert own(server, "rich")["limit_remaining"] == 0

@@ -8,6 +8,7 @@ import msgspec
 
 from outrider.dialects.openrouter import generation_id
 from outrider.errors import PaymentRequired, RateLimited
+from outrider.functions.rounds import MAX_ROUNDS
 from outrider.gateway.prompt_size import (
     BYTES_PER_TOKEN,
     estimate_text_tokens,
@@ -70,10 +71,12 @@ def estimate_of(request: Wanted, trace: Trace) -> Estimate:
     most_asked = asked or OPEN_ANSWER_TOKENS * num_choices
     counts = Counts(prompt_tokens=prompt_tokens, completion_tokens=most_asked)
     num_images = _num_images(request)
-    cost = cost_of(price, counts, num_images)
+    num_rounds = MAX_ROUNDS + 1 if request.functions else 1
+    cost = cost_of(price, counts, num_images) * num_rounds
     counts.prompt_tokens = most_prompt_tokens
-    most = cost_of(price, counts, num_images)
-    return Estimate(cost, prompt_tokens + asked, most, prompt_tokens + most_asked)
+    most = cost_of(price, counts, num_images) * num_rounds
+    most_tokens = (prompt_tokens + most_asked) * num_rounds
+    return Estimate(cost, prompt_tokens + asked, most, most_tokens)
 
 
 def opened_of(exchange: Exchange, request: Wanted) -> Opened:
