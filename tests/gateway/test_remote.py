@@ -73,6 +73,15 @@ def test_a_whole_answer_becomes_events(host: Scripted, kind: Kind) -> None:
 
 
 @KINDS
+@pytest.mark.parametrize("usage", [{}, {"total_tokens": 3}, {"completion_tokens": 3}])
+def test_a_usage_without_the_prompts_tokens_is_none_given(
+    host: Scripted, kind: Kind, usage: dict[str, int]
+) -> None:
+    host.answer(whole(scripted.chat_answer(wire=kind, usage=usage)))
+    assert ask(Asked(host, kind), request())[-1] == Completed(Usage(0, 0))
+
+
+@KINDS
 def test_a_refusal_is_the_text_of_an_answer(host: Scripted, kind: Kind) -> None:
     answer = scripted.chat_answer(None, wire=kind)
     answer["choices"][0]["message"]["refusal"] = "I will not"

@@ -111,8 +111,9 @@ def test_a_pooling_is_asked_for_on_the_native_endpoint_whose_tokens_are_estimate
     assert (found.pooling, found.usage.prompt_tokens, found.is_estimated) == ("cls", 4, True)
 
 
-def test_a_host_that_counts_nothing_is_estimated(host: Scripted) -> None:
-    host.script = lambda seen: whole(answer(packed((1.0,)), usage=None))
+@pytest.mark.parametrize("usage", [None, {}])
+def test_a_host_that_counts_nothing_is_estimated(host: Scripted, usage: object) -> None:
+    host.script = lambda seen: whole(answer(packed((1.0,)), usage=usage))
     found = ask(host, "openrouter", request("12345678"))
     assert (found.usage.prompt_tokens, found.is_estimated) == (2, True)
 

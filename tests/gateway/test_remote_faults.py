@@ -25,7 +25,8 @@ ROWS = [
     ),
 ]
 PATIENT = Timeouts(connect_s=5, first_event_s=5, idle_s=5, total_s=20)
-KEPT = {"without-usage": Usage(0, 0)}  # what a host doesn't say
+UNSTATED = ("without-usage", "usage-empty", "usage-without-counts")
+KEPT = dict.fromkeys(UNSTATED, Usage(0, 0))  # what a host doesn't say
 
 
 def limits(fault: Fault) -> Timeouts:

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Connection, create_engine
 
 from gateway.remote_hosts import SECRET
-from gateway.test_remote_faults import PATIENT, limits
+from gateway.test_remote_faults import PATIENT, UNSTATED, limits
 from metering.books import rows_of
 from outrider.config_providers import Timeouts
 from outrider.errors import ProviderTimeout
@@ -229,7 +229,7 @@ def check_row(row: Any, fault: Fault, asked: list[tuple[str, int]], *, is_hidden
     assert row.provider == ("good" if is_hidden else "bad")
     if is_hidden or fault.error is None:
         assert (row.error_code, row.finish_reason) == ("", "stop")
-        assert row.is_estimated == (fault.name == "without-usage")
+        assert row.is_estimated == (fault.name in UNSTATED)
         if row.is_estimated:
             assert (row.prompt_tokens, row.completion_tokens) == (ESTIMATED_PROMPT, len(WORDS))
             assert row.cost_microusd == ESTIMATED_PROMPT + 2 * len(WORDS)

@@ -167,6 +167,7 @@ def odd_streams(wire: Wire) -> Iterator[Fault]:
     packed = Reply([gzip.compress(joined)], content_type=scripted.EVENT_STREAM)
     packed.headers["content-encoding"] = "gzip"
     first = scripted.usage_chunk({"prompt_tokens": 7, "completion_tokens": 1}, wire=wire)
+    uncounted = {"prompt_tokens": None, "completion_tokens": None, "cost": 0.1}
     again = chunk({"content": ""}, "stop", wire=wire, usage=scripted.USAGE)
     rows: dict[str, Sequence[Step] | Reply] = {
         "crlf": [joined.replace(b"\n", b"\r\n")],
@@ -177,6 +178,9 @@ def odd_streams(wire: Wire) -> Iterator[Fault]:
         "bytewise": [bytes([byte]) for byte in joined],
         "without-done": [*text, end, usage],
         "without-usage": [*text, end, done],
+        "usage-empty": [*text, end, scripted.usage_chunk({}, wire=wire), done],
+        "usage-without-counts": [*text, end, scripted.usage_chunk(uncounted, wire=wire), done],
+        "usage-empty-after-it": [*text, end, usage, scripted.usage_chunk({}, wire=wire), done],
         "usage-twice": [first, *good],
         "end-twice": [*text, end, again, done],
         "cut-when-complete": [*text, end, usage, Cut()],

@@ -58,10 +58,10 @@ class _PredictedWire(msgspec.Struct, gc=False):
 
 
 class UsageWire(msgspec.Struct, gc=False):
-    """Token counts; details may be missing."""
+    """Token counts; without those of the prompt it says nothing, and details may be missing."""
 
-    prompt_tokens: Count
-    completion_tokens: Count = 0
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
     prompt_tokens_details: _CachedWire | None = None
     completion_tokens_details: _PredictedWire | None = None
 
@@ -201,7 +201,7 @@ class ReplyDecoder:
         if not self._has_started:
             self._has_started = True
             events.append(Started(chunk.model or "", chunk.provider or "", chunk.id or ""))
-        if chunk.usage is not None:
+        if chunk.usage is not None and chunk.usage.prompt_tokens is not None:
             self._usage = chunk.usage  # those that count up as they go end with the sum
         for choice in chunk.choices or ():
             index, delta = choice.index, choice.delta
@@ -220,13 +220,16 @@ class ReplyDecoder:
 
 
 def read_usage(wire: UsageWire | None) -> Usage:
-    """Read token counts; zero for those that a server leaves out."""
-    if wire is None:
+    """Read token counts; zero for those that a server leaves out.
+
+    All are zero without the prompt's: it would be free, where an unstated usage is estimated.
+    """
+    if wire is None or wire.prompt_tokens is None:
         return Usage(0, 0)
     prompt, completion = wire.prompt_tokens_details, wire.completion_tokens_details
     return Usage(
         wire.prompt_tokens,
-        wire.completion_tokens,
+        wire.completion_tokens or 0,
         (prompt and prompt.cached_tokens) or 0,
         (completion and completion.accepted_prediction_tokens) or 0,
         (completion and completion.rejected_prediction_tokens) or 0,
