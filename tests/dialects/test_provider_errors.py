@@ -1,4 +1,4 @@
-"""What the wires say when providers fail, before a stream and inside of it."""
+"""What the wires say when providers or the storage fail, before a stream and inside of it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from outrider.errors import (
     ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
+    StorageError,
     Unauthorized,
 )
 from outrider.types import Completed, Event, Finished, Started, TextDelta, Usage
@@ -32,6 +33,7 @@ ERRORS: list[tuple[OutriderError, int, str]] = [
     (ProviderTimeout("too slow"), 504, "timeout"),
     (ProviderRateLimited("slow down", 7.2, 429), 429, "rate_limit_exceeded"),
     (ProviderUnavailable("all are down", 4.0), 503, "provider_overloaded"),
+    (StorageError("the disk is full"), 503, "server"),
 ]
 EACH = pytest.mark.parametrize(("error", "status", "kind"), ERRORS, ids=lambda v: type(v).__name__)
 
@@ -68,7 +70,8 @@ def test_openais_wire_has_the_status_and_code_of_the_class(
 def test_the_other_wires_say_when_to_try_again_by_their_own_codes(
     error: OutriderError, status: int, kind: str
 ) -> None:
-    code = {404: 5006, 502: 5000, 504: 3046, 429: 3040, 503: 3040}[status]
+    codes = {404: 5006, 502: 5000, 504: 3046, 429: 3040, 503: 3040}
+    code = 5000 if isinstance(error, StorageError) else codes[status]  # no code means storage
     theirs = {5006: 400, 5000: 500, 3046: 408, 3040: 429}[code]
     for wire in (WorkersAi(), Dataoorts()):
         got, body = wire.encode_error(error, "r")

@@ -30,6 +30,7 @@ from outrider.errors import (
     RateLimited,
     RequestError,
     RequestTimeout,
+    StorageError,
     Unauthorized,
 )
 
@@ -53,6 +54,7 @@ ERROR_TYPES: tuple[tuple[type[OutriderError], int, str], ...] = (
     (ProviderRateLimited, 429, "rate_limit_exceeded"),
     (ProviderUnavailable, 503, "provider_overloaded"),
     (ProviderError, 502, "provider_unavailable"),
+    (StorageError, 503, "server"),
     (OutriderError, 500, "server"),
 )
 _UNKNOWN_MODEL = re.compile(r"\S+ is not a valid model ID")
