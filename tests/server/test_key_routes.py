@@ -185,6 +185,15 @@ def test_credits_are_what_was_spent_and_what_may_be(server: Running) -> None:
     assert after["total_credits"] - before["total_credits"] == pytest.approx(7)
 
 
+def test_credits_are_without_what_nobody_may_spend(server: Running) -> None:
+    before = ask(server, "GET", "/credits").json()["data"]["total_credits"]
+    make(server, limit=7, expires_at="2020-01-01")
+    _, row = make(server, limit=11)
+    ask(server, "PATCH", f"/keys/{row['hash']}", {"disabled": True})
+    after = ask(server, "GET", "/credits").json()["data"]["total_credits"]
+    assert after == pytest.approx(before)
+
+
 def test_our_own_limits_can_be_set_and_hold(server: Running) -> None:
     secret, row = make(server, allowed_models=[MODEL], requests_per_minute=1, tokens_per_minute=9)
     assert [row[name] for name in sorted(OUR_FIELDS)] == [[MODEL], False, 1, 9]

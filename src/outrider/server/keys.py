@@ -120,7 +120,9 @@ class KeysApi:
         del http
         budgets, keyring = self._access.budgets, self._access.keyring
         spent = sum(budgets.usage_of(key.id).lifetime for key in keyring)
-        left = sum(budgets.remaining(key) or 0 for key in self._living())
+        now_s = time.time()
+        usable = (key for key in self._living() if not key.fault(now_s))
+        left = sum(budgets.remaining(key) or 0 for key in usable)
         return json_reply(
             msgspec.json.encode(
                 wire.CreditsAnswer(wire.Credits((spent + left) / MICRO, spent / MICRO))
