@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from metering.clock import Clock
 from metering.test_keys import key
 from outrider.errors import PaymentRequired, RateLimited
-from outrider.metering.budgets import Budgets, Reservation, dollars, periods_of
+from outrider.metering.budgets import Budgets, Reservation, Spent, dollars, periods_of
 from outrider.metering.keyring import Keyring
 from outrider.metering.keys import Key, LimitReset
 from outrider.routing_types import Caller
@@ -153,6 +153,31 @@ def test_a_clock_that_is_set_back_gives_no_money() -> None:
     clock.now_s = MONDAY_S - 1
     with pytest.raises(PaymentRequired):
         budgets.reserve(caller_of(mine), 1)
+
+
+@pytest.mark.parametrize("days", [2, 40, 4000])
+@pytest.mark.parametrize("reset", ["daily", "weekly", "monthly"])
+def test_a_clock_that_was_far_ahead_leaves_limits_beginning_anew_in_time(
+    reset: LimitReset, days: int
+) -> None:
+    clock, mine = Clock(MONDAY_S), key(limit_microusd=100, limit_reset=reset)
+    budgets = budgets_of(mine, clock)
+    clock.now_s = MONDAY_S + days * DAY_S
+    budgets.reserve(caller_of(mine), 100).settle(100)
+    ahead = periods_of(clock.now_s)
+    clock.now_s = MONDAY_S
+    usage = budgets.usage_of(mine.id)
+    assert usage.periods == periods_of(MONDAY_S)
+    # What was spent stays in periods that are the same, and in the key's life.
+    is_same = getattr(ahead, reset) == getattr(usage.periods, reset)
+    assert (budgets.remaining(mine), usage.lifetime) == (0 if is_same else 100, 100)
+    budgets.begin_sums()
+    budgets.take_sums(mine.id, periods_of(MONDAY_S), Spent(170, 70, 70, 70))  # of all servers
+    assert budgets.remaining(mine) == 30
+    end_s = usage.periods.end_of(reset)
+    assert end_s is not None
+    clock.now_s = end_s
+    assert budgets.remaining(mine) == 100
 
 
 def test_callers_without_a_key_and_keys_without_a_limit_spend_freely() -> None:

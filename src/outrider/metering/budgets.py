@@ -87,13 +87,16 @@ class Usage:
     periods: Periods = field(default_factory=lambda: Periods(0, 0, 0))
 
     def advance(self, periods: Periods) -> None:
-        """Begin the periods anew that have begun since; none if the clock was set back."""
+        """Begin the periods anew that have begun since; none if the clock was set back a little."""
         if periods == self.periods:
             return
+        # What a clock began that was far ahead would stay until then, with all that is spent.
+        if periods.daily >= self.periods.daily - DAY_S:
+            periods = Periods(*map(max, self.periods, periods))
         for name, begin_s in zip(Periods._fields, periods, strict=True):
-            if begin_s > getattr(self.periods, name):
+            if begin_s != getattr(self.periods, name):
                 setattr(self, name, 0)
-        self.periods = Periods(*map(max, self.periods, periods))
+        self.periods = periods
 
     def add(self, cost_microusd: int, periods: Periods) -> None:
         """Add what a request has cost that began in these periods."""
