@@ -144,6 +144,8 @@ def failure_inside(host: Scripted, kind: Kind, error: object, form: str = "whole
         ("tired", ProviderError, 500),
         (None, ProviderError, 500),
         ("provider_timeout", ProviderTimeout, 504),
+        ("provider_credentials", ProviderError, 502),
+        ("providers_unavailable", ProviderError, 503),
     ],
 )
 def test_an_error_in_the_body_of_a_200_has_the_status_that_it_names(

@@ -22,6 +22,7 @@ from outrider.errors import (
     ProviderError,
     ProviderRateLimited,
     ProviderTimeout,
+    ProviderUnavailable,
     RateLimited,
     RequestError,
     RequestTimeout,
@@ -78,6 +79,10 @@ def told(upstream: Upstream, error: OutriderError) -> OutriderError:
             return type(error)(clean(upstream, error.message), param)
         case ProviderRateLimited():
             return ProviderRateLimited(text, error.retry_after_s, error.upstream_status)
+        case ProviderUnavailable():
+            return ProviderError(text, error.status)
+        case ProviderDenied() if error.upstream_status == error.status:
+            return ProviderError(text, error.status)  # another Outrider's key, not ours
         case ProviderError():
             return type(error)(text, error.upstream_status)
     return ProviderError(text, error.status)
