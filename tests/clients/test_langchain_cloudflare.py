@@ -62,7 +62,8 @@ def test_a_chat_is_streamed(words: Server, form: str) -> None:
 
 
 def test_a_tool_is_called_and_its_result_answered(words: Server, form: str) -> None:
-    model = chat(words, form, max_tokens=64)
+    # Drawn by chance, the final answer may be a call as text, which this client takes for one.
+    model = chat(words, form, max_tokens=64, temperature=0)
     asked = [HumanMessage(QUESTION)]
     answer = model.bind_tools([get_weather], tool_choice="get_weather").invoke(asked)
     if form == "workers_ai" and not answer.tool_calls:  # it drops tool_choice
