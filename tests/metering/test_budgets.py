@@ -16,6 +16,7 @@ from outrider.errors import PaymentRequired, RateLimited
 from outrider.metering.budgets import Budgets, Reservation, Spent, dollars, periods_of
 from outrider.metering.keyring import Keyring
 from outrider.metering.keys import Key, LimitReset
+from outrider.metering.meter import Estimate
 from outrider.routing_types import Caller
 
 DAY_S = 86_400
@@ -53,7 +54,7 @@ def test_two_hundred_requests_on_the_last_cent_spend_no_more_than_it() -> None:
     budgets, spent = budgets_of(mine), []
 
     async def request() -> None:
-        reservation = budgets.reserve(caller_of(mine), 300)
+        reservation = budgets.reserve(caller_of(mine), Estimate(300))
         await asyncio.sleep(0)
         spent.append(300)
         reservation.settle(300)
@@ -71,27 +72,27 @@ def test_two_hundred_requests_on_the_last_cent_spend_no_more_than_it() -> None:
 def test_requests_that_cost_more_than_they_said_overshoot_by_what_was_under_way() -> None:
     mine = key(limit_microusd=CENT)
     budgets = budgets_of(mine)
-    first = budgets.reserve(caller_of(mine), CENT)
+    first = budgets.reserve(caller_of(mine), Estimate(CENT))
     with pytest.raises(PaymentRequired):
-        budgets.reserve(caller_of(mine), 1)
+        budgets.reserve(caller_of(mine), Estimate(1))
     first.settle(CENT + 5)
     assert budgets.remaining(mine) == 0
     with pytest.raises(PaymentRequired):  # not even what costs nothing: as OpenRouter
-        budgets.reserve(caller_of(mine), 0)
+        budgets.reserve(caller_of(mine), Estimate(0))
 
 
 def test_a_prompt_that_may_cost_more_than_it_looks_runs_alone_on_the_last_of_a_limit() -> None:
     mine = key(limit_microusd=CENT)
     budgets = budgets_of(mine)
-    alone = budgets.reserve(caller_of(mine), CENT // 2, 0, 2 * CENT)
+    alone = budgets.reserve(caller_of(mine), Estimate(CENT // 2, 0, 2 * CENT))
     with pytest.raises(PaymentRequired):
-        budgets.reserve(caller_of(mine), 1)
-    budgets.reserve(caller_of(mine), 0)  # what costs nothing may run beside it
+        budgets.reserve(caller_of(mine), Estimate(1))
+    budgets.reserve(caller_of(mine), Estimate(0))  # what costs nothing may run beside it
     alone.settle(CENT // 4)
-    budgets.reserve(caller_of(mine), 1, 0, CENT // 2)
+    budgets.reserve(caller_of(mine), Estimate(1, 0, CENT // 2))
     with pytest.raises(PaymentRequired):
-        budgets.reserve(caller_of(mine), 1, 0, CENT // 2)
-    budgets.reserve(caller_of(mine), 1, 0, CENT // 4)
+        budgets.reserve(caller_of(mine), Estimate(1, 0, CENT // 2))
+    budgets.reserve(caller_of(mine), Estimate(1, 0, CENT // 4))
 
 
 def test_a_refusal_is_momentary_while_only_others_that_run_are_in_the_way() -> None:
@@ -100,25 +101,25 @@ def test_a_refusal_is_momentary_while_only_others_that_run_are_in_the_way() -> N
 
     def is_momentary(cost: int, most: int) -> bool:
         with pytest.raises(PaymentRequired) as refusal:
-            budgets.reserve(caller_of(mine), cost, 0, most)
+            budgets.reserve(caller_of(mine), Estimate(cost, 0, most))
         return refusal.value.is_momentary
 
     assert not is_momentary(CENT + 1, CENT + 1)
-    running = budgets.reserve(caller_of(mine), CENT // 2)
+    running = budgets.reserve(caller_of(mine), Estimate(CENT // 2))
     assert is_momentary(CENT, 2 * CENT)
     assert not is_momentary(CENT + 1, CENT + 1)
     running.settle(CENT // 2)
     assert not is_momentary(CENT, CENT)
-    budgets.reserve(caller_of(mine), CENT // 2, 0, CENT)
+    budgets.reserve(caller_of(mine), Estimate(CENT // 2, 0, CENT))
 
 
 def test_a_refusal_says_what_is_left_and_what_to_do() -> None:
     mine = key(limit_microusd=2_500_000, limit_reset="weekly")
     budgets = budgets_of(mine)
-    budgets.reserve(caller_of(mine), 2_400_000)
+    budgets.reserve(caller_of(mine), Estimate(2_400_000))
     words = r"may cost \$0\.20, but only \$0\.10 is left of this key's weekly limit of \$2\.50; "
     with pytest.raises(PaymentRequired, match=words + "lower max_tokens or raise the limit"):
-        budgets.reserve(caller_of(mine), 200_000)
+        budgets.reserve(caller_of(mine), Estimate(200_000))
 
 
 @pytest.mark.parametrize(
@@ -127,10 +128,10 @@ def test_a_refusal_says_what_is_left_and_what_to_do() -> None:
 def test_a_limit_begins_anew_with_its_period(reset: LimitReset | None, days: int) -> None:
     clock, mine = Clock(MONDAY_S), key(limit_microusd=100, limit_reset=reset)
     budgets = budgets_of(mine, clock)
-    budgets.reserve(caller_of(mine), 100).settle(100)
+    budgets.reserve(caller_of(mine), Estimate(100)).settle(100)
     clock.now_s = MONDAY_S + days * DAY_S - 1
     with pytest.raises(PaymentRequired):
-        budgets.reserve(caller_of(mine), 1)
+        budgets.reserve(caller_of(mine), Estimate(1))
     clock.now_s += 1
     assert budgets.remaining(mine) == (100 if reset else 0)
     assert budgets.usage_of(mine.id).lifetime == 100
@@ -139,7 +140,7 @@ def test_a_limit_begins_anew_with_its_period(reset: LimitReset | None, days: int
 def test_what_began_before_midnight_counts_for_the_day_that_is_over() -> None:
     clock, mine = Clock(MONDAY_S - 1), key(limit_microusd=100, limit_reset="daily")
     budgets = budgets_of(mine, clock)
-    reservation = budgets.reserve(caller_of(mine), 60)
+    reservation = budgets.reserve(caller_of(mine), Estimate(60))
     clock.now_s = MONDAY_S
     reservation.settle(60)
     usage = budgets.usage_of(mine.id)
@@ -149,10 +150,10 @@ def test_what_began_before_midnight_counts_for_the_day_that_is_over() -> None:
 def test_a_clock_that_is_set_back_gives_no_money() -> None:
     clock, mine = Clock(MONDAY_S), key(limit_microusd=100, limit_reset="daily")
     budgets = budgets_of(mine, clock)
-    budgets.reserve(caller_of(mine), 100).settle(100)
+    budgets.reserve(caller_of(mine), Estimate(100)).settle(100)
     clock.now_s = MONDAY_S - 1
     with pytest.raises(PaymentRequired):
-        budgets.reserve(caller_of(mine), 1)
+        budgets.reserve(caller_of(mine), Estimate(1))
 
 
 @pytest.mark.parametrize("days", [2, 40, 4000])
@@ -163,7 +164,7 @@ def test_a_clock_that_was_far_ahead_leaves_limits_beginning_anew_in_time(
     clock, mine = Clock(MONDAY_S), key(limit_microusd=100, limit_reset=reset)
     budgets = budgets_of(mine, clock)
     clock.now_s = MONDAY_S + days * DAY_S
-    budgets.reserve(caller_of(mine), 100).settle(100)
+    budgets.reserve(caller_of(mine), Estimate(100)).settle(100)
     ahead = periods_of(clock.now_s)
     clock.now_s = MONDAY_S
     usage = budgets.usage_of(mine.id)
@@ -183,8 +184,8 @@ def test_a_clock_that_was_far_ahead_leaves_limits_beginning_anew_in_time(
 def test_callers_without_a_key_and_keys_without_a_limit_spend_freely() -> None:
     mine = key()
     budgets = budgets_of(mine)
-    budgets.reserve(Caller(), 10**12).settle(10**12)
-    budgets.reserve(caller_of(mine), 10**12).settle(10**12)
+    budgets.reserve(Caller(), Estimate(10**12)).settle(10**12)
+    budgets.reserve(caller_of(mine), Estimate(10**12)).settle(10**12)
     assert budgets.usage_of(mine.id).daily == 10**12
     assert budgets.remaining(mine) is None
 
@@ -192,12 +193,12 @@ def test_callers_without_a_key_and_keys_without_a_limit_spend_freely() -> None:
 def test_tokens_that_are_refused_reserve_no_money() -> None:
     mine = key(limit_microusd=100, tokens_per_minute=10)
     budgets = budgets_of(mine)
-    held = budgets.reserve(caller_of(mine), 10, 10)
+    held = budgets.reserve(caller_of(mine), Estimate(10, 10))
     with pytest.raises(RateLimited):
-        budgets.reserve(caller_of(mine), 10, 1)
+        budgets.reserve(caller_of(mine), Estimate(10, 1))
     assert budgets.usage_of(mine.id).reserved == 10
     held.settle(5, 4)
-    budgets.reserve(caller_of(mine), 95, 6)
+    budgets.reserve(caller_of(mine), Estimate(95, 6))
 
 
 def test_what_was_spent_before_a_restart_comes_from_the_ledger() -> None:
@@ -251,7 +252,7 @@ class Spending(RuleBasedStateMachine):
         reserved = sum(amount for amount, _, _ in self.running)
         fits = self.spent() + reserved + cost <= (self.key.limit_microusd or 0)
         try:
-            reservation = self.budgets.reserve(caller_of(self.key), cost)
+            reservation = self.budgets.reserve(caller_of(self.key), Estimate(cost))
         except PaymentRequired:
             assert not fits
         else:

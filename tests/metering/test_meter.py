@@ -179,15 +179,8 @@ def test_an_account_is_settled_once(tmp_path: Path) -> None:
             settled.append((cost_microusd, tokens))
 
     class Budgets:
-        def reserve(
-            self,
-            caller: Caller,
-            cost_microusd: int,
-            tokens: int = 0,
-            most_microusd: int = 0,
-            most_tokens: int = 0,
-        ) -> Reservation:
-            assert (cost_microusd, tokens, most_microusd, most_tokens) == (99, 12, 120, 40)
+        def reserve(self, caller: Caller, estimate: Estimate) -> Reservation:
+            assert estimate == (99, 12, 120, 40)
             return Reservation()
 
     async def work(books: Books) -> None:

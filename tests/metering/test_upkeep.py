@@ -18,6 +18,7 @@ from outrider.metering.budgets import Budgets, periods_of
 from outrider.metering.keyring import Keyring
 from outrider.metering.keys import Key
 from outrider.metering.ledger import Numbers, add_rows
+from outrider.metering.meter import Estimate
 from outrider.metering.records import Closed, Counts, Row
 from outrider.metering.upkeep import Upkeep
 from outrider.routing_types import Caller
@@ -81,7 +82,7 @@ def test_what_other_servers_spend_counts_within_a_look(tmp_path: Path) -> None:
             await server.upkeep.catch_up()
             assert server.remaining() == 50
         with pytest.raises(PaymentRequired):
-            server.budgets.reserve(Caller(key=MINE.id), 60)
+            server.budgets.reserve(Caller(key=MINE.id), Estimate(60))
 
     with_books(tmp_path, work)
 

@@ -18,6 +18,7 @@ from outrider.errors import PaymentRequired
 from outrider.ledger_types import DAY_S
 from outrider.metering.keyring import Clock, Keyring
 from outrider.metering.keys import MICRO, Key, LimitReset
+from outrider.metering.meter import Estimate
 from outrider.metering.rate_limits import RateLimits
 from outrider.routing_types import Caller
 
@@ -183,27 +184,21 @@ class Budgets:
             self.rates.take_request(key, now_s)
             self.usage_of(key.id).last_used_s = int(now_s)
 
-    def reserve(
-        self,
-        caller: Caller,
-        cost_microusd: int,
-        tokens: int = 0,
-        most_microusd: int = 0,
-        most_tokens: int = 0,
-    ) -> Reservation:
+    def reserve(self, caller: Caller, estimate: Estimate) -> Reservation:
         """Set aside what a request may cost and use; raises `PaymentRequired` or `RateLimited`.
 
         What it costs at most is set aside; a key's only request runs if what it costs about fits.
-        Of tokens it takes up to the most, as far as they are left. No key has no limits.
+        Of tokens it takes up to the most, as far as they are left. No limits hold without a key.
         """
         key = self._keyring.get(caller.key)
         if key is None:
             return Reservation()
         usage = self.usage_of(key.id)
-        most = max(cost_microusd, most_microusd)
-        left = self._check(key, usage, cost_microusd, most)
+        most = max(estimate.cost_microusd, estimate.most_microusd)
+        left = self._check(key, usage, estimate.cost_microusd, most)
         most = most if left is None else min(most, left)
-        taken = self.rates.take_tokens(key, tokens, self._clock(), most_tokens)
+        now_s = self._clock()
+        taken = self.rates.take_tokens(key, estimate.tokens, now_s, estimate.most_tokens)
         usage.reserved += most
         periods = usage.periods
 

@@ -54,21 +54,6 @@ class Reservation(Protocol):
         ...
 
 
-class Budgets(Protocol):
-    """What callers may spend."""
-
-    def reserve(
-        self,
-        caller: Caller,
-        cost_microusd: int,
-        tokens: int = 0,
-        most_microusd: int = 0,
-        most_tokens: int = 0,
-    ) -> Reservation:
-        """Set aside what a request may cost; raises `PaymentRequired` or `RateLimited`."""
-        ...
-
-
 class Estimate(NamedTuple):
     """What a request may use, before it is sent."""
 
@@ -79,6 +64,14 @@ class Estimate(NamedTuple):
 
 
 NOTHING = Estimate()
+
+
+class Budgets(Protocol):
+    """What callers may spend."""
+
+    def reserve(self, caller: Caller, estimate: Estimate) -> Reservation:
+        """Set aside what a request may cost; raises `PaymentRequired` or `RateLimited`."""
+        ...
 
 
 class Generator(Protocol):
@@ -121,7 +114,7 @@ class Meter:
         """
         reservation = None
         if self.budgets is not None:
-            reservation = self.budgets.reserve(caller, *estimate)
+            reservation = self.budgets.reserve(caller, estimate)
         slot = self._ledger.take(opened) if self._ledger and not is_repeatable else None
         return Account(opened, trace, slot, reservation, self._add)
 
